@@ -28,8 +28,12 @@ def test_a_model_learns_to_copy_in_the_page(open_html: Any) -> None:
     page.locator("#live-training").scroll_into_view_if_needed()
     page.locator("#live-finding", has_text="The untrained LSTM with 16 units").wait_for()
     page.locator("#live-start").click()
-    page.locator("#live-start", has_text="Continue").wait_for(timeout=PATIENCE)
     assert page.workers  # training does not keep the page's thread from drawing
+    page.evaluate("scrollTo(0, 0)")
+    page.locator("#live-start", has_text="Continue").wait_for(state="attached", timeout=PATIENCE)
+    assert "100 %" not in str(finding.text_content())  # what is not on the screen is not drawn
+    page.locator("#live-training").scroll_into_view_if_needed()
+    page.locator("#live-finding", has_text="100 % of the bits").wait_for()
     assert "100 % of the bits of all 16 inputs are right" in finding.inner_text()
     assert page.locator("#live-training canvas").count() == 6
     page.locator("#live-kind").select_option("gru")  # a new model
@@ -75,3 +79,11 @@ def test_two_models_train_side_by_side(open_html: Any) -> None:
     page.locator("#compare-quantity").select_option("hidden")
     assert "NaN" not in page.locator("#comparison").inner_text()
     assert page.locator("#comparison canvas").count() == 2
+    page.locator("#compare-pair").select_option("the model of this report and a new GRU")
+    page.locator("#compare-finding", has_text="(the model of this report, as it is)").wait_for()
+    assert page.locator("#compare-bits").input_value() == "2"  # the task that it copies
+    page.locator("#compare-start").click()
+    page.locator("#compare-finding", has_text="GRU: 100 % of the bits are right").wait_for(timeout=PATIENCE)
+    assert "The model of this report: " in finding.inner_text()
+    page.locator("#compare-pair").select_option("LSTM, two seeds")
+    assert page.locator("#compare-delay").input_value() == "4"

@@ -58,32 +58,46 @@ export function makeChart(host, { label, onStep }) {
     // A value of 0 has no place on a logarithmic axis, and is not drawn.
     const scaled = log ? (value) => (value > 0 ? height(Math.log10(Math.max(value, 10 ** low))) : NaN) : height;
     const isSpec = Boolean(axis?.steps);
-    svg.replaceChildren();
     if (isSpec) writeAxis(below, axis);
-    else below.replaceChildren(...(axis ? [axis] : []));
+    else if (below.textContent !== (axis?.textContent ?? "")) below.replaceChildren(axis ?? "");
     const lines = isSpec && axis.delimiter >= 0 ? [axis.delimiter, axis.delimiter + 1] : [];
-    marks.replaceChildren(
-      ...lines.map((column) => make("i", { class: "delimiter", style: `left: ${(100 * column) / T}%` })),
-    );
-    if (low < 0 && high > 0 && !log) svg.append(makeSvg("path", { class: "zero", d: `M0,${height(0)} H${WIDTH}` }));
+    const places = `${lines} ${T}`;
+    if (marks.dataset.places !== places) {
+      marks.dataset.places = places;
+      marks.replaceChildren(
+        ...lines.map((column) => make("i", { class: "delimiter", style: `left: ${(100 * column) / T}%` })),
+      );
+    }
+    const paths = [];
+    if (low < 0 && high > 0 && !log) paths.push(["zero", `M0,${height(0)} H${WIDTH}`]);
     const base = log || low > 0 ? HEIGHT - 4 : height(0);
     for (const { before, style } of series) {
-      if (before) svg.append(makeSvg("path", { class: `ghost s${style}`, d: linePath(before, T, scaled) }));
+      if (before) paths.push([`ghost s${style}`, linePath(before, T, scaled)]);
     }
     for (const { values, style } of series) {
       const d = bars ? barPath(values, T, scaled, base) : linePath(values, T, scaled);
-      svg.append(makeSvg("path", { class: `${bars ? "bars" : "line"} s${style}`, d }));
-      if (dots) svg.append(makeSvg("path", { class: `dots s${style}`, d: dotPath(values, T, scaled) }));
+      paths.push([`${bars ? "bars" : "line"} s${style}`, d]);
+      if (dots) paths.push([`dots s${style}`, dotPath(values, T, scaled)]);
     }
+    writePaths(svg, paths);
     setText(top, log ? formatPower(high) : formatBrief(high));
     setText(bottom, log ? formatPower(low) : formatBrief(low));
+    drawn = { ...namesOf(series), T, axis };
+  }
+
+  /** The legend: {series with elements as labels, numbers}. It stays as it is where all names are the same. */
+  function namesOf(series) {
+    const names = series.map(({ label: name, style }) => `${style} ${typeof name === "string" ? name : name.outerHTML}`).join();
+    if (names === drawn.names) {
+      return { ...drawn, series: series.map((one, n) => ({ ...one, label: drawn.series[n].label })) };
+    }
     series = series.map((one) => ({ ...one, label: typeof one.label === "string" ? make("span", {}, one.label) : one.label }));
     const items = series.map(({ label: name, style }) => {
       const number = make("span", { class: "number" });
       return { number, item: make("li", { class: `s${style}` }, swatch(style), make("span", {}, name), " ", number) };
     });
     legend.replaceChildren(...items.map(({ item }) => item));
-    drawn = { series, T, axis, numbers: items.map(({ number }) => number) };
+    return { names, series, numbers: items.map(({ number }) => number) };
   }
 
   function point(t) {
@@ -110,6 +124,16 @@ export function makeChart(host, { label, onStep }) {
   }
 
   return { draw, point };
+}
+
+/** Paths of an SVG: [class, d]. Paths that are there are only changed. */
+function writePaths(svg, paths) {
+  while (svg.childElementCount > paths.length) svg.lastChild.remove();
+  paths.forEach(([name, d], n) => {
+    const path = svg.children[n] ?? svg.appendChild(makeSvg("path"));
+    if (path.getAttribute("class") !== name) path.setAttribute("class", name);
+    if (path.getAttribute("d") !== d) path.setAttribute("d", d);
+  });
 }
 
 /** A line of a style, for a key. */

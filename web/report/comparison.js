@@ -2,13 +2,14 @@
 
 import { byId, make, setText } from "../shared/elements.js";
 import { makeChart } from "./chart.js";
+import { decode } from "./lstm.js";
 import { formatBrief, formatPercent } from "./number_text.js";
 import { DEFAULTS, KINDS } from "./training.js";
 import { listField, numberField, Series, shownBits, trainingAxis, trainingMap, updatesAxis } from "./training_parts.js";
 import { connect } from "./worker.js";
 
 // By name, what the two models do not share.
-const PAIRS = {
+const NEW_PAIRS = {
   "LSTM and tanh RNN": [{ kind: "lstm" }, { kind: "rnn" }],
   "LSTM and GRU": [{ kind: "lstm" }, { kind: "gru" }],
   "GRU and tanh RNN": [{ kind: "gru" }, { kind: "rnn" }],
@@ -22,23 +23,30 @@ const PAIRS = {
     { forgetBias: 3, name: "forget bias 3" },
   ],
 };
+const THIS_MODEL = "the model of this report";
 const STYLES = [4, 5];
 const MOST_DECADES = 12;
+const MOST_BITS = 8; // of the field
 const GUESSES = 0.6; // share of bits right below which a model only guesses: chance is 0.5
 
 export function comparisonView(context, { announce }) {
   const section = byId("comparison");
   const shared = { ...DEFAULTS, bits: 3, delay: 30, delayInputs: "random", forgetBias: 3, initial: "uniform", limit: 1000 };
+  const pairs = { ...NEW_PAIRS, ...pairsWith(context.payload) };
+  const ownCores = (navigator.hardwareConcurrency ?? 2) > 2; // for each model; otherwise one core stays for the page
   let sides = [];
   let isRunning = false;
+  let hasStarted = false;
+  let isVisible = false;
+  let before = null; // the task that a pair with the model of the report has replaced
 
   // ---- elements
 
   const finding = make("p", { class: "finding", id: "compare-finding" });
   const pair = make(
     "select",
-    { id: "compare-pair", onchange: restart },
-    ...Object.keys(PAIRS).map((name) => make("option", { value: name }, name)),
+    { id: "compare-pair", onchange: choosePair },
+    ...Object.keys(pairs).map((name) => make("option", { value: name }, name)),
   );
   const quantity = make(
     "select",
@@ -51,7 +59,9 @@ export function comparisonView(context, { announce }) {
     Object.assign(shared, change);
     restart();
   };
-  const field = (option) => numberField("compare", option, shared[option], set);
+  const fields = Object.fromEntries(
+    ["bits", "units", "delay", "limit"].map((option) => [option, numberField("compare", option, shared[option], set)]),
+  );
   const [normHost, shareHost] = [make("div", { class: "chart" }), make("div", { class: "chart" })];
   const mapHost = make("div", { class: "columns" });
   section.setAttribute("aria-labelledby", "compare-title");
@@ -67,7 +77,7 @@ export function comparisonView(context, { announce }) {
       "div",
       { class: "options" },
       make("span", { class: "option wide-option" }, make("label", { for: "compare-pair" }, "models"), pair),
-      ...["bits", "units", "delay", "limit"].map(field),
+      ...Object.values(fields),
       ...["delayInputs", "initial"].map((option) => listField("compare", option, shared[option], set)),
     ),
     make("div", { class: "fields" }, start),
@@ -92,16 +102,30 @@ export function comparisonView(context, { announce }) {
 
   // ---- training
 
+  /** With the model of the report, the task is the one that it has learned until another one is set. */
+  function choosePair() {
+    const { task } = pairs[pair.value];
+    const { bits, delay } = shared;
+    if (task) before ??= { bits, delay };
+    Object.assign(shared, task ?? before);
+    if (!task) before = null;
+    for (const option of ["bits", "delay"]) fields[option].set(shared[option]);
+    restart();
+  }
+
   function restart() {
     for (const { service } of sides) service.close();
-    isRunning = false;
-    sides = PAIRS[pair.value].map((own) => {
+    isRunning = hasStarted = false;
+    let host = null;
+    sides = pairs[pair.value].map((own) => {
       const side = { options: { ...shared, ...own }, shares: new Series(), report: null };
       side.name = own.name ?? KINDS[side.options.kind];
       side.map = trainingMap("compare-finding");
       side.caption = make("h4", {}, side.name);
-      side.service = connect("trainer", (report) => receive(side, report));
-      side.service.send({ start: { ...side.options, shown: shownBits(shared.bits), norms: true } });
+      side.service = connect("trainer", (report) => receive(side, report), { host: ownCores ? null : host });
+      ({ host } = side.service);
+      const symbols = [stateOf(side)];
+      side.service.send({ start: { ...side.options, shown: shownBits(shared.bits), symbols, norms: true } });
       return side;
     });
     mapHost.replaceChildren(...sides.map(({ caption, map }) => make("div", {}, caption, map.figure)));
@@ -111,6 +135,7 @@ export function comparisonView(context, { announce }) {
   function toggle() {
     if (!sides.length || areDone()) restart();
     isRunning = !isRunning;
+    hasStarted = true;
     for (const { service, isDone } of sides) if (!isDone) service.send({ run: isRunning });
     showButton();
   }
@@ -120,8 +145,7 @@ export function comparisonView(context, { announce }) {
   }
 
   function showButton() {
-    const hasTrained = sides.some(({ shares }) => shares.length);
-    setText(start, isRunning ? "Pause" : areDone() ? "Train again" : hasTrained ? "Continue" : "Train both");
+    setText(start, isRunning ? "Pause" : areDone() ? "Train again" : hasStarted ? "Continue" : "Train both");
   }
 
   function receive(side, report) {
@@ -141,6 +165,7 @@ export function comparisonView(context, { announce }) {
 
   let waiting = 0;
   function requestDraw() {
+    if (!isVisible) return;
     waiting ||= requestAnimationFrame(() => {
       waiting = 0;
       draw();
@@ -158,7 +183,8 @@ export function comparisonView(context, { announce }) {
     const share = sides.map(shareSentence);
     const factors = sides.map((side) => {
       const factor = decay(side);
-      return `${formatBrief(factor)} (${side.name}${factor < 0.01 ? ", it vanishes" : ""})`;
+      const state = side.options.weights ? ", as it is" : "";
+      return `${formatBrief(factor)} (${side.name}${state}${factor < 0.01 ? ", it vanishes" : ""})`;
     });
     const gradient = `from the recall back to the bits, the norm of the gradient is multiplied by ${factors.join(" and ")}.`;
     if (sides.every(({ report }) => !report.updates)) return `Before training, ${gradient} Press Train both.`;
@@ -167,8 +193,9 @@ export function comparisonView(context, { announce }) {
 
   /** What a model has learned, and whether it only guesses. */
   function shareSentence({ name, options, report, isDone }) {
-    const share = `${name}: ${formatPercent(report.share)} of the bits are right after ${report.checked} updates`;
-    if (!isDone || !report.updates || report.share >= GUESSES) return `${share}.`;
+    const share = `${name}: ${formatPercent(report.share)} of the bits are right`;
+    if (options.weights) return `${share[0].toUpperCase()}${share.slice(1)}.`;
+    if (!isDone || !report.updates || report.share >= GUESSES) return `${share} after ${report.checked} updates.`;
     const inputs = shared.delayInputs === "random" ? `random bit${shared.delay === 1 ? "" : "s"} to ignore` : "silent steps of delay";
     const task = shared.delay ? `With ${shared.delay} ${inputs}` : "Without a delay";
     const subject = name === KINDS[options.kind] ? `the ${name}` : `the model “${name}”`;
@@ -188,8 +215,9 @@ export function comparisonView(context, { announce }) {
     normChart.draw({ T: axis.columns, series: norms, log: true, limits: decades(norms), axis });
     normChart.point(0);
     drawShares();
-    sides.forEach(({ name, options, report, map }, n) => {
-      const symbol = options.kind === "lstm" ? "c" : "h";
+    sides.forEach((side, n) => {
+      const { name, report, map } = side;
+      const symbol = stateOf(side);
       const { H, values } = report.view;
       map.draw(values[symbol], { H, symbol, axis: axes[n], theme: context.theme, words: `state of ${name}` });
     });
@@ -217,9 +245,30 @@ export function comparisonView(context, { announce }) {
   }
 
   new IntersectionObserver((entries) => {
-    if (!sides.length && entries.some((entry) => entry.isIntersecting)) restart();
+    isVisible = entries[entries.length - 1].isIntersecting;
+    if (!isVisible) return;
+    if (sides.length) requestDraw();
+    else restart();
   }).observe(section);
   return { data };
+}
+
+function stateOf({ options }) {
+  return options.kind === "lstm" ? "c" : "h";
+}
+
+/** Pairs of the model of a report and a new one, if the model copies one bit per step with layers of one direction. */
+function pairsWith(payload) {
+  const { copy, live } = payload;
+  const isCopy = live && copy?.mode === "recall" && copy.bits_per_step === 1;
+  if (!isCopy) return {};
+  const { layers, readout, loss, I, O } = decode(payload);
+  if (layers.some(({ directions }) => directions.length > 1 || directions[0].reverse)) return {};
+  const weights = { layers, readout, loss, I, O };
+  const own = { name: THIS_MODEL, kind: "lstm", weights, units: layers[layers.length - 1].directions[0].H, limit: 0 };
+  const task = { bits: Math.min(MOST_BITS, copy.bits.length), delay: 0 };
+  const pairWith = ([kind, name]) => [`${THIS_MODEL} and ${/^L/.test(name) ? "an" : "a"} new ${name}`, Object.assign([own, { kind }], { task })];
+  return Object.fromEntries(Object.entries(KINDS).map(pairWith));
 }
 
 /** Exponents of ten below and above the norms. */

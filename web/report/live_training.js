@@ -27,7 +27,9 @@ export function liveTrainingView(context, { announce }) {
   let report = null;
   let [losses, shares] = [new Series(), new Series()];
   let isRunning = false;
+  let hasStarted = false;
   let maps = [];
+  let isVisible = false;
 
   // ---- elements
 
@@ -89,19 +91,21 @@ export function liveTrainingView(context, { announce }) {
     service = null;
     [losses, shares] = [new Series(), new Series()];
     report = null;
+    hasStarted = false;
     setRunning(false);
     begin();
   }
 
   function toggle() {
     if (!service) begin();
+    hasStarted = true;
     setRunning(!isRunning);
     service.send({ run: isRunning });
   }
 
   function setRunning(runs) {
     isRunning = runs;
-    setText(start, runs ? "Pause" : losses.length ? "Continue" : "Start");
+    setText(start, runs ? "Pause" : hasStarted ? "Continue" : "Start");
   }
 
   function receive(message) {
@@ -120,6 +124,7 @@ export function liveTrainingView(context, { announce }) {
 
   let waiting = 0;
   function requestDraw() {
+    if (!isVisible) return;
     waiting ||= requestAnimationFrame(() => {
       waiting = 0;
       draw();
@@ -175,7 +180,10 @@ export function liveTrainingView(context, { announce }) {
   }
 
   new IntersectionObserver((entries) => {
-    if (!service && entries.some((entry) => entry.isIntersecting)) begin();
+    isVisible = entries[entries.length - 1].isIntersecting;
+    if (!isVisible) return;
+    if (service) requestDraw();
+    else begin();
   }).observe(section);
   return { data };
 }

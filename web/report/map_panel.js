@@ -146,8 +146,9 @@ export function blocksOf(rows, columns) {
 
 function drawPixels(canvas, { rows, columns, at, scale, theme }) {
   const [down, across] = blocksOf(rows, columns);
-  canvas.height = Math.ceil(rows / down);
-  canvas.width = Math.ceil(columns / across);
+  const [height, width] = [Math.ceil(rows / down), Math.ceil(columns / across)];
+  if (canvas.height !== height) canvas.height = height; // setting a size makes the browser lay out the page
+  if (canvas.width !== width) canvas.width = width;
   const pixels = new ImageData(canvas.width, canvas.height);
   for (let y = 0, n = 0; y < canvas.height; y++) {
     for (let x = 0; x < canvas.width; x++, n += 4) {

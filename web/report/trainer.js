@@ -2,16 +2,16 @@
 
 import { Training } from "./training.js";
 
-const REPORT = 100; // milliseconds between reports
+const REPORT = 150; // milliseconds between reports
 const CHECK = 10; // updates between two checks of all inputs: training ends after the same update on every machine
 const MOST_VALUES = 20_000; // steps × units × sequences for which gradients are part of each report
 
 /**
  * Messages: {start: options}, {run: true or false}, {set: options} for learningRate and clip, {stop: true}.
- * options: of training.js, shown: the bits of the input in the reports, limit: the number of updates, norms: whether the
- * norms of gradients are reported: of a large model only while it does not train.
+ * options: of training.js, shown: the bits of the input in the reports, symbols: the quantities of its view, limit: the
+ * number of updates, norms: whether the norms of gradients are reported: of a large model only while it does not train.
  *
- * Reports: {updates, seconds, losses and shares of the since the last report, share, checked, view, norms,
+ * Reports: {updates, seconds, losses and shares of the updates since the last report, share, checked, view, norms,
  * running, done}. A share is that of the last check; `checked` is the number of updates before that of `share`.
  * Training is done, and pauses, at the first check at which all bits of all inputs are right, and at the limit. Times
  * decide only when there is a report: equal options give equal models.
@@ -39,9 +39,11 @@ export function trainer(send, { slice }) {
     const { N, T } = training.all;
     const isQuick = N * T * training.options.units < MOST_VALUES;
     const norms = options.norms && (isQuick || !running) ? training.gradientNorms() : null;
-    const view = training.view(options.shown);
+    const view = training.view(options.shown, options.symbols);
     const done = wasRight || isAtLimit();
-    send({ updates: training.updates, seconds, losses, shares, ...current, view, norms, running, done });
+    const arrays = [view.logits, ...Object.values(view.values), ...new Set(Object.values(norms ?? {}))];
+    const transfer = arrays.map(({ buffer }) => buffer);
+    send({ updates: training.updates, seconds, losses, shares, ...current, view, norms, running, done }, transfer);
     [losses, shares] = [[], []];
   }
 

@@ -57,6 +57,11 @@ export function newModel({ kind, units: H, forgetBias, seed, initial = "orthogon
   };
 }
 
+/** The model of these options: a new one, or with `weights` {layers, readout, loss, I, O} one that stays as it is. */
+function modelOf(options) {
+  return options.weights ? { live: true, payload: { copy: TASK }, ...options.weights } : newModel(options);
+}
+
 /** Rows of a random orthogonal matrix: normal numbers, made orthonormal by Gram and Schmidt's method. */
 function orthogonal(size, next) {
   const normal = () => Math.sqrt(-2 * Math.log(1 - next())) * Math.cos(2 * Math.PI * next());
@@ -79,7 +84,7 @@ export class Training {
   constructor(options) {
     this.options = { ...DEFAULTS, ...options };
     const { seed, bits, delay, delayInputs } = this.options;
-    this.model = newModel(this.options);
+    this.model = modelOf(this.options);
     this.next = generator(seed + 1_000_003);
     this.buffers = new Buffers();
     this.all = copyInputs(TASK, bits, { delay, distracted: delayInputs === "random" });
@@ -142,18 +147,19 @@ export class Training {
   gradientNorms() {
     const { kind } = this.options;
     const symbols = kind === "lstm" ? ["d_c", "d_h"] : ["d_h"];
-    const { recorded, N, T } = runAll(this.model, this.all, { record: symbols.map((symbol) => ({ symbol })) });
+    const layer = this.model.layers.length - 1;
+    const { recorded, N, T } = runAll(this.model, this.all, { record: symbols.map((symbol) => ({ symbol, layer })) });
     const norms = recorded.map((values) => meanNorms(values, N, T));
     return { state: norms[0], hidden: norms[norms.length - 1] };
   }
 
-  /** The values of one input at every step: {symbol: (T, H)}, and the logits. */
-  view(bits) {
+  /** The values of one input at every step: {symbol: (T, H)}, of the symbols or all that are shown, and the logits. */
+  view(bits, symbols = SHOWN[this.options.kind]) {
     const { delay, delayInputs } = this.options;
     const sequence = copySequence(bits, TASK, delay, delayInputs === "random" ? generator(1) : null);
     const trace = run({ ...this.model, ...sequence }, { backward: false });
-    const [direction] = trace.layers[0].directions;
-    const values = Object.fromEntries(SHOWN[this.options.kind].map((symbol) => [symbol, direction[symbol].slice()]));
+    const [direction] = trace.layers[trace.layers.length - 1].directions;
+    const values = Object.fromEntries(symbols.map((symbol) => [symbol, direction[symbol].slice()]));
     return { T: sequence.T, H: direction.H, values, logits: trace.outputs.slice() };
   }
 }

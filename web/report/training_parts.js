@@ -38,7 +38,7 @@ export function listField(prefix, option, value, changed) {
   return make("span", { class: "option" }, make("label", { for: id }, text), select);
 }
 
-/** A field of a number; a value that is not valid is replaced by the last valid one. */
+/** A field of a number, with set(value); a value that is not valid is replaced by the last valid one. */
 export function numberField(prefix, option, value, changed) {
   const [text, min, max, step] = NUMBERS[option];
   const id = `${prefix}-${option}`;
@@ -52,7 +52,9 @@ export function numberField(prefix, option, value, changed) {
       changed({ [option]: entered });
     } else input.value = last;
   });
-  return make("span", { class: "option" }, make("label", { for: id }, text), input);
+  const field = make("span", { class: "option" }, make("label", { for: id }, text), input);
+  field.set = (number) => (input.value = last = number);
+  return field;
 }
 
 /** The bits of the input that is shown: 1 0 1 1, and so on. */

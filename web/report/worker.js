@@ -13,55 +13,79 @@ const script = inPage ? document.currentScript?.textContent : null;
 /** Whether this script runs in a worker; then messages are served from now on. */
 export function servesAsWorker() {
   if (inPage || typeof postMessage !== "function") return false;
-  let receive = null;
-  self.onmessage = ({ data }) => {
-    receive ??= SERVICES[data.service]((message) => postMessage(message), { slice: 60 });
-    receive(data);
+  const receivers = new Map(); // by channel
+  self.onmessage = ({ data: { channel, service, message } }) => {
+    if (!receivers.has(channel)) {
+      const send = (answer, transfer) => postMessage({ channel, message: answer }, transfer);
+      receivers.set(channel, SERVICES[service](send, { slice: 60 }));
+    }
+    receivers.get(channel)(message);
   };
   return true;
 }
 
-/** Start a service: {send(message), close()}. Its messages go to `onMessage`. */
-export function connect(service, onMessage) {
-  let worker = null;
+/** A worker of this page's script, with listeners by channel. */
+class Host {
+  channels = new Map(); // by number: {receive, fail}
+  count = 0;
+
+  constructor() {
+    if (!script) throw new Error("the script of the page is unknown");
+    const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
+    this.worker = new Worker(url);
+    this.worker.onmessage = ({ data }) => this.channels.get(data.channel)?.receive(data.message);
+    this.worker.onerror = (event) => {
+      event.preventDefault();
+      this.worker.terminate();
+      for (const { fail } of [...this.channels.values()]) fail();
+    };
+    setTimeout(() => URL.revokeObjectURL(url), 10_000);
+  }
+
+  close(channel) {
+    this.channels.delete(channel);
+    if (!this.channels.size) this.worker.terminate();
+  }
+}
+
+/** Start a service: {send(message), close(), host}. Its messages go to `onMessage`. With a host, in the same worker. */
+export function connect(service, onMessage, { host = null } = {}) {
+  let channel = 0;
   let local = null;
   let open = true;
   const pending = [];
   const deliver = (message) => open && onMessage(message);
   const serveHere = () => {
-    worker?.terminate();
-    worker = null;
+    host = null;
     const send = (message) => setTimeout(() => deliver(message));
     local = open ? SERVICES[service](send, { slice: 8 }) : null;
     for (const message of pending.splice(0)) local?.(message);
   };
   try {
-    if (!script) throw new Error("the script of the page is unknown");
-    const url = URL.createObjectURL(new Blob([script], { type: "text/javascript" }));
-    worker = new Worker(url);
-    worker.onmessage = ({ data }) => {
+    host ??= new Host();
+    channel = ++host.count;
+    const receive = (message) => {
       pending.length = 0; // it has started
-      deliver(data);
+      deliver(message);
     };
-    worker.onerror = (event) => {
-      event.preventDefault();
-      serveHere();
-    };
-    setTimeout(() => URL.revokeObjectURL(url), 10_000);
+    host.channels.set(channel, { receive, fail: serveHere });
   } catch {
     serveHere();
   }
   return {
+    get host() {
+      return host;
+    },
     send(message) {
-      const whole = { ...message, service };
-      if (local) return local(whole);
-      pending.push(whole);
-      worker.postMessage(whole);
+      if (local) return local(message);
+      pending.push(message);
+      host.worker.postMessage({ channel, service, message });
     },
     close() {
       open = false;
       local?.({ stop: true });
-      worker?.terminate();
+      host?.channels.get(channel) && host.worker.postMessage({ channel, service, message: { stop: true } });
+      host?.close(channel);
     },
   };
 }

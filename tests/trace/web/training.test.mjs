@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { copyInputs } from "../../../web/report/all_inputs.js";
+import { bitsRight, copyInputs, runAll } from "../../../web/report/all_inputs.js";
 import { generator } from "../../../web/report/random.js";
 import { trainer } from "../../../web/report/trainer.js";
 import { KINDS, newModel, SHOWN, Training } from "../../../web/report/training.js";
@@ -148,6 +148,21 @@ test("training ends after the same update, whatever the time of the reports and 
   assert.deepEqual(results[2], results[0]);
   assert.equal(results[0].share, 1);
   assert.ok(results[0].updates < 150 && results[0].updates % 10 === 0, `${results[0].updates} updates`);
+});
+
+test("a given model is measured as it is, with the view of its last layer", () => {
+  const { layers, readout, loss, I, O } = newModel({ kind: "lstm", units: 5, forgetBias: 1, seed: 9 });
+  const [first] = layers[0].directions;
+  const above = newModel({ kind: "lstm", units: 3, forgetBias: 1, seed: 4 }).layers[0].directions[0];
+  const wide = { ...above, I: 5, W: new Float64Array(4 * 3 * (3 + 5 + 1)).map((_, n) => above.W[n % above.W.length]) };
+  const top = { ...readout, weight: readout.weight.slice(0, 3), H: 3 };
+  const stack = [{ directions: [first] }, { directions: [wide] }].map((layer) => ({ ...layers[0], ...layer }));
+  const training = new Training({ bits: 2, units: 3, weights: { layers: stack, readout: top, loss, I, O } });
+  assert.equal(training.view("10").values.c.length, 5 * 3);
+  assert.equal(training.gradientNorms().state.length, 5);
+  const inputs = copyInputs({ mode: "recall", bits_per_step: 1 }, 2);
+  const { logits } = runAll({ live: true, layers: stack, readout: top, loss, I, O }, { ...inputs, targets: null });
+  assert.equal(training.share(), bitsRight(logits, inputs).all);
 });
 
 test("random bits of the delay are inputs without a target, different in each sequence", () => {

@@ -12,7 +12,9 @@ test("the script of the page answers messages in a worker", () => {
   const answers = [];
   const self = {};
   vm.runInNewContext(script, { self, postMessage: (message) => answers.push(message), performance, setTimeout, clearTimeout });
-  self.onmessage({ data: { service: "trainer", start: { bits: 1, units: 2, shown: "1", limit: 5 } } });
-  assert.equal(answers.length, 1);
-  assert.equal(answers[0].updates, 0);
+  for (const channel of [3, 4]) {
+    const start = { bits: channel - 2, units: 2, shown: "11".slice(4 - channel), limit: 5 };
+    self.onmessage({ data: { channel, service: "trainer", message: { start } } });
+  }
+  assert.deepEqual(answers.map(({ channel, message }) => [channel, message.updates, message.view.T]), [[3, 0, 3], [4, 0, 5]]);
 });
