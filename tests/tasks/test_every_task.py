@@ -18,6 +18,7 @@ from glasscell.layers import FinalState
 # fraction of the baseline's.
 CASES = {
     "copy memory": (tasks.CopyMemory(4, 2, 2), (12, 150, 0.03), 0.5),
+    "continual Reber": (tasks.ContinualReber(20, 100), (16, 100, 0.03), 0.5),
 }
 TASKS = [task for task, *_ in CASES.values()]
 each_task = pytest.mark.parametrize("task", TASKS, ids=CASES)

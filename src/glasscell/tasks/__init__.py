@@ -8,16 +8,27 @@ from glasscell.lazy import attach
 if TYPE_CHECKING:
     from glasscell.tasks.adding import Adding
     from glasscell.tasks.binary import decode, encode
+    from glasscell.tasks.continual_reber import ContinualReber
     from glasscell.tasks.copy import Copy
     from glasscell.tasks.copy_memory import CopyMemory
     from glasscell.tasks.embedded_reber import EmbeddedReber
     from glasscell.tasks.temporal_order import TemporalOrder
 
-__all__ = ["Adding", "Batch", "Copy", "CopyMemory", "EmbeddedReber", "TemporalOrder", "decode", "encode"]
+__all__ = [
+    "Adding",
+    "Batch",
+    "ContinualReber",
+    "Copy",
+    "CopyMemory",
+    "EmbeddedReber",
+    "TemporalOrder",
+    "decode",
+    "encode",
+]
 
 __getattr__, __dir__ = attach(
     __name__,
-    {"Adding": "adding", "Copy": "copy", "CopyMemory": "copy_memory", "EmbeddedReber": "embedded_reber"}
-    | {"TemporalOrder": "temporal_order"}
+    {"Adding": "adding", "ContinualReber": "continual_reber", "Copy": "copy", "CopyMemory": "copy_memory"}
+    | {"EmbeddedReber": "embedded_reber", "TemporalOrder": "temporal_order"}
     | {"decode": "binary", "encode": "binary"},
 )
