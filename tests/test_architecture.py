@@ -35,6 +35,7 @@ ORDER = (
     "layers",
     "models",
     "training",
+    "papers",
     "estimators",
     "convert",
     "verify",

@@ -1,0 +1,161 @@
+"""Implement ``glasscell reproduce``: run experiments of papers again, and compare the figures."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from glasscell import __version__
+from glasscell.atomic_files import write_atomically
+from glasscell.cli.outputs import path_argument
+from glasscell.cli.terminal import counted, format_seconds
+from glasscell.escaping import escape
+from glasscell.validation import positive_integer
+
+if TYPE_CHECKING:
+    from argparse import _SubParsersAction
+
+    from glasscell.papers import Experiment, Reproduction
+
+DEFAULT_FOLDER = Path("runs/papers")
+
+
+def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add the command to the command line."""
+    parser = commands.add_parser(
+        "reproduce",
+        help="run experiments of classic papers again",
+        description="Run experiments of classic papers again, over several seeds, and print the figures next to those "
+        "of the papers, with all differences of the set-up. Exit status 1: a criterion is missed, or a training fails.",
+    )
+    parser.add_argument("names", nargs="*", metavar="NAME", help="experiments, such as adding-100")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--list", action="store_true", help="list all experiments")
+    what.add_argument("--all", action="store_true", help="run all experiments whose data are there")
+    parser.add_argument(
+        "--quick", action="store_true", help="fewer seeds and smaller sizes, which decide no criterion (minutes each)"
+    )
+    parser.add_argument("--seeds", type=int, metavar="N", help="number of seeds (default: that of the experiment)")
+    parser.add_argument("--data", type=path_argument, metavar="FOLDER", help="folder with the data that --list names")
+    parser.add_argument(
+        "--out", type=path_argument, default=DEFAULT_FOLDER, metavar="FOLDER", help=f"default {DEFAULT_FOLDER}"
+    )
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="trainings at a time (default 1)")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--overwrite", action="store_true", help="replace earlier results")
+    again.add_argument("--continue", dest="resume", action="store_true", help="keep earlier rows, and add the others")
+    parser.set_defaults(run=run)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the experiments, one after the other."""
+    from glasscell.papers.registry import EXPERIMENTS, find  # noqa: PLC0415 - not for other commands
+
+    if options.list:
+        if options.names:
+            raise ValueError("NAME must be left out with --list")
+        print("\n".join(f"{name:<32} {_needs(experiment)}" for name, experiment in EXPERIMENTS.items()))
+        return 0
+    if bool(options.names) == options.all:
+        raise ValueError("reproduce needs names of experiments or --all, not both; --list prints the names")
+    experiments = list(EXPERIMENTS.values()) if options.all else [find(name) for name in options.names]
+    for option in ("seeds", "processes"):
+        if getattr(options, option) is not None:
+            positive_integer(f"--{option}", getattr(options, option))
+    if options.data is not None and not options.data.is_dir():
+        raise FileNotFoundError(f"--data: there is no folder {options.data}")
+    files = {experiment.name: _files(experiment, options) for experiment in experiments}
+    for experiment in experiments:
+        if missing := experiment.missing_files(options.data):
+            if not options.all:
+                raise FileNotFoundError(f"{experiment.name} needs --data FOLDER with {', '.join(missing)}")
+            print(f"{experiment.name}: skipped, needs --data FOLDER with {', '.join(missing)}")
+    options.out.mkdir(parents=True, exist_ok=True)
+    results = [
+        _reproduce(experiment, options, files[experiment.name])
+        for experiment in experiments
+        if not experiment.missing_files(options.data)
+    ]
+    if len(results) > 1:
+        _print_table(results)
+    return int(any(result.met is False or result.failures for result in results))
+
+
+def _needs(experiment: Experiment) -> str:
+    needs = f" (needs {', '.join(experiment.files)})" if experiment.files else ""
+    return escape(f"{counted(experiment.seeds, 'seed'):<9} {experiment.paper}{needs}")
+
+
+def _files(experiment: Experiment, options: argparse.Namespace) -> dict[str, Path]:
+    """Return the output files, after a check that none is replaced by mistake."""
+    stem = experiment.name + ("-quick" if options.quick else "")
+    files = {ending: options.out / f"{stem}.{ending}" for ending in ("jsonl", "json", "md")}
+    if existing := [path for path in files.values() if path.exists()]:
+        if options.overwrite:
+            files["jsonl"].unlink(missing_ok=True)
+        elif not options.resume:
+            raise FileExistsError(
+                f"--out: {existing[0]} exists already; --overwrite replaces it, --continue adds to it"
+            )
+    return files
+
+
+def _reproduce(experiment: Experiment, options: argparse.Namespace, files: Mapping[str, Path]) -> Reproduction:
+    """Run one experiment, print its rows as they come and its section, and write its files."""
+    from glasscell.papers.page import section, table  # noqa: PLC0415
+    from glasscell.papers.reproduction import Reproduction, run_rows  # noqa: PLC0415
+
+    seeds = options.seeds or (experiment.quick_seeds if options.quick else experiment.seeds)
+    print(f"{experiment.name}: {escape(experiment.paper)}, {counted(seeds, 'seed')}", flush=True)
+    with _executor(options.processes) as executor:
+        rows = run_rows(
+            experiment,
+            seeds=seeds,
+            quick=options.quick,
+            data=options.data,
+            file=files["jsonl"],
+            resume=options.resume,
+            on_row=_print_row,
+        )
+    result = Reproduction.of(experiment, rows, quick=options.quick, version=__version__)
+    text = section(result)
+    write_atomically(files["json"], result.json().encode())
+    write_atomically(files["md"], f"{text}\n{table([result])}".encode())
+    print(f"\n{escape_lines(text)}\nwritten: {escape(str(files['json']))} and {escape(files['md'].name)}\n", flush=True)
+    return result
+
+
+def _executor(processes: int) -> AbstractContextManager[Any]:
+    if processes == 1:
+        return nullcontext()
+    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415 - only with --processes
+    from multiprocessing import get_context  # noqa: PLC0415
+
+    return ProcessPoolExecutor(processes, get_context("spawn"))
+
+
+def _print_row(row: Mapping[str, Any]) -> None:
+    setting = "".join(f", {name} {value}" for name, value in row["setting"].items())
+    scores = ", ".join(f"{name} {_format(value)}" for name, value in row["scores"].items() if name[:9] != "processor")
+    text = f"failed: {row['error']}" if row["status"] == "failed" else scores
+    print(escape(f"  seed {row['seed']}{setting}: {text} ({format_seconds(row['seconds'])})"), flush=True)
+
+
+def _format(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return f"{value:,}" if isinstance(value, int) else ("never" if value is None else str(value))
+
+
+def escape_lines(text: str) -> str:
+    """Escape control characters except line ends."""
+    return "\n".join(map(escape, text.split("\n")))
+
+
+def _print_table(results: list[Reproduction]) -> None:
+    from glasscell.papers.page import table  # noqa: PLC0415
+
+    print(escape_lines(table(results)))

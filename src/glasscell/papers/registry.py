@@ -1,0 +1,28 @@
+"""All experiments by name. A new paper is one file with `EXPERIMENTS`, and one line here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from types import MappingProxyType
+
+from glasscell.papers import long_lags, music, reber
+from glasscell.papers.experiment import Experiment
+
+EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
+    {experiment.name: experiment for module in (reber, long_lags, music) for experiment in module.EXPERIMENTS}
+)
+
+
+def find(name: str) -> Experiment:
+    """Return the experiment of this name.
+
+    Raises
+    ------
+    ValueError
+        If there is none; the message has the most similar names.
+    """
+    if name not in EXPERIMENTS:
+        nearest = get_close_matches(name.lower(), EXPERIMENTS, n=3, cutoff=0.4) or list(EXPERIMENTS)[:3]
+        raise ValueError(f"there is no experiment {name!r:.80}; the nearest names are {', '.join(nearest)}")
+    return EXPERIMENTS[name]
