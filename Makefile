@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help copy test verify mutants interrupts flips fuzz estimators aeon gate-accuracy coverage fuzz-coverage torture lint format notebook web pictures screenshots bars real-data bench bench-copy clean
+.PHONY: help copy test verify mutants interrupts flips fuzz estimators aeon gate-accuracy coverage fuzz-coverage torture lint format notebook web pictures screenshots bars real-data papers papers-page bench bench-copy clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -88,8 +88,14 @@ screenshots: $(VENV)/.browser ## the page of a report in Chromium: pictures in b
 bars: $(VENV)/.test   ## ten seeds of each task: do they all learn it? (minutes)
 	$(BIN)/python benchmarks/copy_seeds.py
 
-real-data: $(VENV)/.peers ## scores on real data, with baselines: KIND=text, labels, series, classic_tasks or music (minutes to hours)
+real-data: $(VENV)/.peers ## scores on real data, with baselines: KIND=text, labels or series (minutes to hours)
 	$(BIN)/python benchmarks/real_data/$(KIND).py $(ARGS)
+
+papers: $(VENV)/.test ## experiments of classic papers, next to their figures (hours; ARGS='--quick --data FOLDER')
+	$(BIN)/glasscell reproduce --all $(ARGS)
+
+papers-page: $(VENV)/.test ## write docs/papers.md from the results in docs/papers
+	$(BIN)/python -m glasscell.papers.page docs/papers docs/papers.md
 
 bench: $(VENV)/.peers ## speed compared with PyTorch, ONNX Runtime and JAX: a table, benchmarks/results.json and a plot (minutes)
 	$(BIN)/python benchmarks/speed --only training,training-steps,load,forward,streaming,cold,memory,scaling,gemm \

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,6 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--out", type=path_argument, default=DEFAULT_FOLDER, metavar="FOLDER", help=f"default {DEFAULT_FOLDER}"
     )
-    parser.add_argument("--processes", type=int, default=1, metavar="N", help="trainings at a time (default 1)")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--overwrite", action="store_true", help="replace earlier results")
     again.add_argument("--continue", dest="resume", action="store_true", help="keep earlier rows, and add the others")
@@ -62,9 +60,8 @@ def run(options: argparse.Namespace) -> int:
     if bool(options.names) == options.all:
         raise ValueError("reproduce needs names of experiments or --all, not both; --list prints the names")
     experiments = list(EXPERIMENTS.values()) if options.all else [find(name) for name in options.names]
-    for option in ("seeds", "processes"):
-        if getattr(options, option) is not None:
-            positive_integer(f"--{option}", getattr(options, option))
+    if options.seeds is not None:
+        positive_integer("--seeds", options.seeds)
     if options.data is not None and not options.data.is_dir():
         raise FileNotFoundError(f"--data: there is no folder {options.data}")
     files = {experiment.name: _files(experiment, options) for experiment in experiments}
@@ -110,31 +107,21 @@ def _reproduce(experiment: Experiment, options: argparse.Namespace, files: Mappi
 
     seeds = options.seeds or (experiment.quick_seeds if options.quick else experiment.seeds)
     print(f"{experiment.name}: {escape(experiment.paper)}, {counted(seeds, 'seed')}", flush=True)
-    with _executor(options.processes) as executor:
-        rows = run_rows(
-            experiment,
-            seeds=seeds,
-            quick=options.quick,
-            data=options.data,
-            file=files["jsonl"],
-            resume=options.resume,
-            on_row=_print_row,
-        )
+    rows = run_rows(
+        experiment,
+        seeds=seeds,
+        quick=options.quick,
+        data=options.data,
+        file=files["jsonl"],
+        resume=options.resume,
+        on_row=_print_row,
+    )
     result = Reproduction.of(experiment, rows, quick=options.quick, version=__version__)
     text = section(result)
     write_atomically(files["json"], result.json().encode())
     write_atomically(files["md"], f"{text}\n{table([result])}".encode())
     print(f"\n{escape_lines(text)}\nwritten: {escape(str(files['json']))} and {escape(files['md'].name)}\n", flush=True)
     return result
-
-
-def _executor(processes: int) -> AbstractContextManager[Any]:
-    if processes == 1:
-        return nullcontext()
-    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415 - only with --processes
-    from multiprocessing import get_context  # noqa: PLC0415
-
-    return ProcessPoolExecutor(processes, get_context("spawn"))
 
 
 def _print_row(row: Mapping[str, Any]) -> None:

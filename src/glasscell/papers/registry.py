@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from glasscell.papers import long_lags, music, reber
+from glasscell.papers import copying, long_lags, music, reber
 from glasscell.papers.experiment import Experiment
 
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
-    {experiment.name: experiment for module in (reber, long_lags, music) for experiment in module.EXPERIMENTS}
+    {experiment.name: experiment for module in (reber, long_lags, copying, music) for experiment in module.EXPERIMENTS}
 )
 
 

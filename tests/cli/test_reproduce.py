@@ -1,0 +1,99 @@
+"""Law: `glasscell reproduce` prints rows and figures, writes its files, and reports mistakes in one line."""
+
+import json
+from types import MappingProxyType
+
+import pytest
+
+from glasscell.cli import main
+from glasscell.papers import Experiment, Outcome, registry
+
+
+def train(seed, *, quick, data):
+    return {"score": seed / (4 if quick else 1)}
+
+
+def outcome(rows):
+    return Outcome(f"{len(rows)} rows", len(rows) >= 2)
+
+
+def experiment(name, **options):
+    return Experiment(name, "A (1997)", "it works", "12", "two rows", ("One difference.",), train, outcome, **options)
+
+
+@pytest.fixture(autouse=True)
+def fake(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    fakes = [experiment("one", seeds=3), experiment("two", seeds=2), experiment("music", files=("music/x.npz",))]
+    monkeypatch.setattr(registry, "EXPERIMENTS", MappingProxyType({fake.name: fake for fake in fakes}))
+
+
+def test_one_experiment(capsys, tmp_path):
+    assert main(["reproduce", "one", "--out", "results"]) == 0
+    out = capsys.readouterr().out
+    assert "seed 2: score 2" in out
+    assert "- Paper: 12." in out
+    assert "- Here: 3 rows." in out
+    assert "**Met**" in out
+    assert "One difference." in out
+    written = json.loads((tmp_path / "results" / "one.json").read_text())
+    assert [row["seed"] for row in written["rows"]] == [0, 1, 2]
+    assert "| one | 12 | 3 rows | 3 | met |" in (tmp_path / "results" / "one.md").read_text()
+
+
+def test_a_missed_criterion_is_the_exit_status(capsys):
+    assert main(["reproduce", "one", "--seeds", "1"]) == 1
+    assert "**Missed**" in capsys.readouterr().out
+
+
+def test_all_quick(capsys, tmp_path):
+    assert main(["reproduce", "--all", "--quick"]) == 0
+    out = capsys.readouterr().out
+    assert "music: skipped, needs --data FOLDER with music/x.npz" in out
+    assert "| two (quick) | 12 | 2 rows | 2 | not decided |" in out
+    assert (tmp_path / "runs" / "papers" / "one-quick.json").exists()
+
+
+def test_results_are_replaced_or_continued_when_that_is_said(capsys):
+    assert main(["reproduce", "two"]) == 0
+    assert main(["reproduce", "two"]) == 2
+    assert "two.jsonl exists already; --overwrite replaces it, --continue adds to it" in capsys.readouterr().err
+    assert main(["reproduce", "two", "--continue", "--seeds", "3"]) == 0
+    assert "seed 1" not in (out := capsys.readouterr().out)
+    assert "seed 2" in out
+    assert main(["reproduce", "two", "--overwrite"]) == 0
+    assert "seed 0" in capsys.readouterr().out
+
+
+def test_the_list(capsys):
+    assert main(["reproduce", "--list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["one", "two", "music"]
+    assert "needs music/x.npz" in lines[2]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["on"], "there is no experiment 'on'; the nearest names are one"),
+        (["one", "twoo"], "there is no experiment 'twoo'; the nearest names are two"),
+        ([], "needs names of experiments or --all"),
+        (["one", "--all"], "needs names of experiments or --all, not both"),
+        (["one", "--list"], "NAME must be left out with --list"),
+        (["one", "--seeds", "0"], "--seeds must be at least 1, got 0"),
+        (["one", "--data", "none"], "--data: there is no folder none"),
+        (["music"], "music needs --data FOLDER with music/x.npz"),
+        (["music", "--data", "."], "music needs --data FOLDER with music/x.npz"),
+        (["one", "--overwrite", "--continue"], "not allowed with"),
+    ],
+)
+def test_a_mistake_is_one_line(arguments, words, capsys, tmp_path):
+    try:
+        status = main(["reproduce", *arguments])
+    except SystemExit as stopped:
+        status = stopped.code
+    captured = capsys.readouterr()
+    assert status == 2
+    assert words in captured.err
+    assert captured.err.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
