@@ -164,7 +164,7 @@ def _row(train: TimedTraining, setting: dict[str, Any], seed: int) -> dict[str, 
     start, scores, error = time.perf_counter(), dict[str, Any](), ""
     try:
         scores = train(seed, **setting)
-    except Exception as failure:  # noqa: BLE001 - a row of its own
+    except Exception as failure:  # noqa: BLE001 - the row has it
         error = f"{type(failure).__name__}: {failure}"
     status, seconds = "failed" if error else "finished", round(time.perf_counter() - start, 2)
     return {"setting": setting, "seed": seed, "status": status, "error": error, "seconds": seconds, "scores": scores}
