@@ -35,6 +35,7 @@ ORDER = (
     "layers",
     "models",
     "training",
+    "sweeps",
     "papers",
     "estimators",
     "convert",

@@ -9,7 +9,7 @@ TYPE_CHECKING = (
     False  # as typing's, which takes 20 times as long to import as this package: Ctrl-C would be a traceback
 )
 if TYPE_CHECKING:
-    from glasscell import convert, core, data, estimators, explain, layers, online, tasks, trace, training
+    from glasscell import convert, core, data, estimators, explain, layers, online, sweeps, tasks, trace, training
     from glasscell.core.adaptive_optimizers import Adadelta, Adagrad, AMSGrad, NAdam
     from glasscell.core.optimizers import SGD, Adam, AdamW, RMSProp
     from glasscell.layers import GRU, LSTM, RNN, Embedding, Linear, LSTMState, RNNState
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Sequential,
     )
     from glasscell.models.files import load
+    from glasscell.sweeps.running import sweep
     from glasscell.trace import Trace
     from glasscell.training import schedules
     from glasscell.training.callbacks import TrainingState
@@ -69,12 +70,26 @@ __all__ = [
     "load",
     "online",
     "schedules",
+    "sweep",
+    "sweeps",
     "tasks",
     "trace",
     "training",
 ]
 
-_SUBPACKAGES = ("convert", "core", "data", "estimators", "explain", "layers", "online", "tasks", "trace", "training")
+_SUBPACKAGES = (
+    "convert",
+    "core",
+    "data",
+    "estimators",
+    "explain",
+    "layers",
+    "online",
+    "sweeps",
+    "tasks",
+    "trace",
+    "training",
+)
 __getattr__, __dir__ = attach(
     __name__,
     {name: name for name in _SUBPACKAGES}
@@ -82,7 +97,7 @@ __getattr__, __dir__ = attach(
     | dict.fromkeys(("CopyLSTM", "Forecaster", "ForecasterEnsemble", "LanguageModel"), "models")
     | dict.fromkeys(("SequenceClassifier", "SequenceRegressor", "Sequential"), "models")
     | dict.fromkeys(("History", "TraceRecorder", "TrainingState", "fit", "schedules"), "training")
-    | {"Trace": "trace.trace", "load": "models.files"}
+    | {"Trace": "trace.trace", "sweep": "sweeps.running", "load": "models.files"}
     | dict.fromkeys(("SGD", "Adam", "AdamW", "RMSProp"), "core.optimizers")
     | dict.fromkeys(("AMSGrad", "Adadelta", "Adagrad", "NAdam"), "core.adaptive_optimizers"),
 )

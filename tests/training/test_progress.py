@@ -8,7 +8,7 @@ from itertools import chain, repeat
 import pytest
 
 import glasscell as gc
-from glasscell.training.progress import _duration, progress_bar
+from glasscell.training.progress import duration, progress_bar
 
 
 class Terminal(io.StringIO):
@@ -92,7 +92,7 @@ def test_rates_have_three_digits_and_whole_numbers_from_1000_on(rate, text, monk
 
 @pytest.mark.parametrize(("seconds", "text"), [(0.4, "0:00"), (61, "1:01"), (3600, "1:00:00"), (360_001, "100:00:01")])
 def test_durations(seconds, text):
-    assert _duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(("updates", "expected"), [(300, [*range(20, 301, 20)]), (None, [*range(150, 301, 150)])])

@@ -90,7 +90,7 @@ def _log_lines(updates: int | None) -> Generator[ProgressReporter, None, None]:
         since, logged_at = number, now
         counted = f"{number}" if updates is None else f"{number:>{len(str(updates))}} of {updates}"
         speed = f"{rate:.3g}" if rate < 1000 else f"{rate:,.0f}"
-        left = "" if updates is None else f"   {_duration((updates - number) / rate)} left"
+        left = "" if updates is None else f"   {duration((updates - number) / rate)} left"
         sys.stderr.write(f"update {counted}   {_format(last, scores)}   {speed} updates/s{left}\n")
         sys.stderr.flush()
 
@@ -113,7 +113,7 @@ def _log_lines(updates: int | None) -> Generator[ProgressReporter, None, None]:
         write()
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """Return a duration as h:mm:ss, or m:ss."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)

@@ -1,0 +1,88 @@
+"""Figures of a sweep: a score over a name of the grid, and learning curves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from glasscell.sweeps.rows import Row, key_of
+from glasscell.sweeps.summary import SettingSummary, quartiles
+from glasscell.sweeps.tables import text_of
+from glasscell.trace.figures.style import get_axes
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Grid: TypeAlias = Mapping[str, Sequence[Any]]
+BAND = 0.25  # opacity
+
+
+def plot_score(grid: Grid, summaries: Sequence[SettingSummary], score: str, over: str | None, ax: Axes | None) -> Axes:
+    """Draw a score over the values of a name; see :meth:`glasscell.sweeps.SweepResult.plot`."""
+    ax = get_axes(ax)
+    values = [] if over is None else list(grid[over])
+    is_axis = bool(values) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
+    positions = sorted(values) if is_axis else range(max(1, len(values)))
+    order = sorted(range(len(values)), key=values.__getitem__) if is_axis else range(max(1, len(values)))
+    lines: dict[str, tuple[str, list[Any]]] = {}
+    for summary in summaries:
+        others = {name: value for name, value in summary.setting.items() if name != over}
+        lines.setdefault(key_of(others, 0), (_label(grid, others), []))[1].append(summary.scores.get(score))
+    for label, found in lines.values():
+        _draw(ax, list(positions), [found[k] for k in order], label)
+    if values and not is_axis:
+        ax.set_xticks(list(positions), [text_of(value) for value in values])
+    _finish(ax, over or "", score, several=len(lines) > 1)
+    return ax
+
+
+def plot_curves(grid: Grid, groups: Sequence[tuple[dict[str, Any], list[Row]]], score: str, ax: Axes | None) -> Axes:
+    """Draw a column of the histories over the updates, one line per setting."""
+    names = {name: None for _, rows in groups for row in rows for name in row.get("curve", ()) if name != "update"}
+    groups = [(setting, _with_curve(rows, score)) for setting, rows in groups]
+    groups = [(setting, rows) for setting, rows in groups if rows]
+    if not groups:
+        known = ", ".join(names) or "none, because train returned no History"
+        raise ValueError(f"score must be a column of the histories ({known}), got {score!r:.100}")
+    ax = get_axes(ax)
+    for setting, rows in groups:
+        columns: dict[float, list[float]] = {}
+        for row in rows:
+            for update, value in zip(row["curve"]["update"], row["curve"][score], strict=True):
+                if not math.isnan(value):
+                    columns.setdefault(update, []).append(value)
+        updates = sorted(columns)
+        _draw(ax, updates, [quartiles(columns[update]) for update in updates], _label(grid, setting), marker="")
+    _finish(ax, "update", score, several=len(groups) > 1)
+    return ax
+
+
+def _with_curve(rows: Sequence[Row], score: str) -> list[Row]:
+    return [row for row in rows if score in row.get("curve", ())]
+
+
+def _label(grid: Grid, setting: dict[str, Any]) -> str:
+    """Return the values of a setting that vary in the sweep."""
+    return ", ".join(f"{name} {text_of(value)}" for name, value in setting.items() if len(grid[name]) > 1)
+
+
+def _draw(ax: Axes, positions: Sequence[float], summaries: Sequence[Any], label: str, marker: str = "o") -> None:
+    """Draw a median line and the band between the quartiles; settings without the score are left out."""
+    points = [(x, s) for x, s in zip(positions, summaries, strict=True) if s is not None and math.isfinite(s.median)]
+    x = [position for position, _ in points]
+    (line,) = ax.plot(x, [s.median for _, s in points], marker=marker, markersize=3, linewidth=1.2, label=label)
+    lower, upper = [s.lower for _, s in points], [s.upper for _, s in points]
+    if len(points) == 1:
+        below, above = points[0][1].median - lower[0], upper[0] - points[0][1].median
+        ax.errorbar(x, [points[0][1].median], [[below], [above]], color=line.get_color(), capsize=3)
+    else:
+        ax.fill_between(x, lower, upper, color=line.get_color(), alpha=BAND, linewidth=0)
+
+
+def _finish(ax: Axes, horizontal: str, vertical: str, *, several: bool) -> None:
+    ax.set_xlabel(horizontal)
+    ax.set_ylabel(vertical)
+    ax.spines[["top", "right"]].set_visible(False)
+    if several:
+        ax.legend(fontsize="small", frameon=False)
