@@ -19,6 +19,7 @@ from glasscell.layers import FinalState
 CASES = {
     "copy memory": (tasks.CopyMemory(4, 2, 2), (12, 150, 0.03), 0.5),
     "continual Reber": (tasks.ContinualReber(20, 100), (16, 100, 0.03), 0.5),
+    "multiplication": (tasks.Multiplication(20), (12, 100, 0.02), 0.95),
 }
 TASKS = [task for task, *_ in CASES.values()]
 each_task = pytest.mark.parametrize("task", TASKS, ids=CASES)

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from glasscell.tasks.copy import Copy
     from glasscell.tasks.copy_memory import CopyMemory
     from glasscell.tasks.embedded_reber import EmbeddedReber
+    from glasscell.tasks.multiplication import Multiplication
     from glasscell.tasks.temporal_order import TemporalOrder
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Copy",
     "CopyMemory",
     "EmbeddedReber",
+    "Multiplication",
     "TemporalOrder",
     "decode",
     "encode",
@@ -29,6 +31,7 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {"Adding": "adding", "ContinualReber": "continual_reber", "Copy": "copy", "CopyMemory": "copy_memory"}
-    | {"EmbeddedReber": "embedded_reber", "TemporalOrder": "temporal_order"}
+    | {"EmbeddedReber": "embedded_reber", "Multiplication": "multiplication"}
+    | {"TemporalOrder": "temporal_order"}
     | {"decode": "binary", "encode": "binary"},
 )

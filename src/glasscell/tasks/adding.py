@@ -16,32 +16,14 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
-from glasscell.core.layouts import feature_major_zeros
-from glasscell.core.types import Array
 from glasscell.data.batch import Batch
-from glasscell.data.metrics import Metric, WeightedSum
-from glasscell.tasks.generated import (
-    GeneratedTask,
-    check_min_length,
-    check_seed,
-    random_lengths,
-)
+from glasscell.data.metrics import Metric
+from glasscell.tasks.generated import GeneratedTask, check_min_length, check_seed
+from glasscell.tasks.marked_numbers import FIRST_CHOICES, draw_marked_numbers, is_correct, sequence_accuracy
 
-TOLERANCE = 0.04  # largest absolute error of a correct sequence, in the paper
-FIRST_CHOICES = 10  # steps of which the first marked number is one
-
-
-def sequence_accuracy(outputs: Array, batch: Batch) -> WeightedSum:
-    """Count sequences with an absolute error below 0.04."""
-    return WeightedSum(float(is_correct(outputs, batch.targets).sum()), float(len(outputs)))
-
-
-def is_correct(outputs: Array, targets: Array) -> NDArray[np.bool_]:
-    """Return which sequences meet the criterion of the paper, (B,)."""
-    correct: NDArray[np.bool_] = np.abs(outputs - targets).max(axis=-1) < TOLERANCE
-    return correct
+__all__ = ["Adding", "is_correct", "sequence_accuracy"]
 
 
 @dataclass(frozen=True)
@@ -94,21 +76,9 @@ class Adding(GeneratedTask):
         Batch
             Steps after the end of a sequence are 0.
         """
-        T, rows = self.min_length, np.arange(size)
-        lengths = random_lengths(size, T, rng)
-        first = rng.integers(FIRST_CHOICES, size=size)
-        second = rng.integers(T // 2 - 1, size=size)
-        second += second >= first  # skip the first one
-        longest = int(lengths.max(initial=0))
-        inputs = feature_major_zeros((size, longest, 2), dtype)
-        inputs[..., 0] = rng.uniform(-1, 1, (longest, size)).T
-        inputs[..., 0] *= np.arange(longest) < lengths[:, None]
-        for marked in (first, second):
-            inputs[rows, marked, 1] = 1
-        for end in (np.zeros_like(lengths), lengths - 1):
-            inputs[rows, end, 1] = -1
-        total = (inputs[..., 0] * (inputs[..., 1] == 1)).sum(axis=1, keepdims=True)
-        return Batch(inputs, 0.5 + total / 4, None, lengths)
+        drawn = draw_marked_numbers(size, self.min_length, -1, rng, dtype)
+        total = (drawn.marked * ~drawn.is_first).sum(axis=1, keepdims=True)
+        return Batch(drawn.inputs, 0.5 + total / 4, None, drawn.lengths)
 
     def memoryless_baseline_loss(self, batch: Batch) -> float:
         """Return the loss of the best predictor that uses the inputs of the last step only: it predicts 1/2.
