@@ -14,7 +14,10 @@ SYMBOLS = ("x", *"ifogch", "d_i", "d_f", "d_o", "d_g", "d_c", "d_h", "d_z")
 
 # By name: interventions in the form of web/report/interventions.js.
 CASES: dict[str, list[dict[str, Any]]] = {
-    **{f"scale {symbol}": [{"symbol": symbol, "operation": "scale", "value": 0.7}] for symbol in "xifogch"},
+    **{
+        f"scale {symbol}": [{"symbol": symbol, "operation": "scale", "value": 0.7}]
+        for symbol in (*"xifogch", "z_i", "z_f", "z_o", "z_g")
+    },
     "set": [{"symbol": "i", "operation": "set", "value": 0.9, "units": [0, 3]}],
     "add": [{"symbol": "c", "operation": "add", "value": -0.4, "steps": [1, 4]}],
     "clamp": [{"symbol": "g", "operation": "clamp", "low": -0.2, "high": 0.3}],
@@ -27,6 +30,22 @@ CASES: dict[str, list[dict[str, Any]]] = {
     "patch": [{"symbol": "h", "operation": "patch", "values": "random", "steps": [3], "units": [0, 1]}],
     "cut": [{"symbol": "W_h", "operation": "cut"}],
     "cut a unit": [{"symbol": "W_h", "operation": "cut", "units": [2], "steps": [2, 3, 4]}],
+    "pre-activations": [
+        {"symbol": "z_f", "operation": "freeze", "units": [0, 2], "steps": [0, 2, 3]},
+        {"symbol": "z_i", "operation": "set", "value": 2.5, "units": [1], "steps": [1, 4]},
+        {"symbol": "z_o", "operation": "clamp", "low": -0.3, "high": 0.4},
+        {"symbol": "z_g", "operation": "add", "value": [0.3, -0.9], "units": [3, 1]},
+        {"symbol": "f", "operation": "scale", "value": 0.8},
+    ],
+    "freeze pre-activations": [{"symbol": "z_g", "operation": "freeze"}, {"symbol": "g", "operation": "freeze"}],
+    "patch a pre-activation": [{"symbol": "z_f", "operation": "patch", "values": "random", "units": [2]}],
+    "a number for each unit": [
+        {"symbol": "f", "operation": "scale", "value": [0.2, 0.9], "units": [3, 0]},
+        {"symbol": "i", "operation": "set", "value": [0.1, 0.4, 0.6, 0.8], "steps": [2]},
+        {"symbol": "h", "operation": "clamp", "low": [-0.1, -0.2], "high": [0.1, 0.3], "units": [1, 2]},
+        {"symbol": "c", "operation": "clamp", "low": None, "high": [0.2, 0.5, 0.1, 0.9]},
+        {"symbol": "x", "operation": "add", "value": [0.5, -1.0], "units": [0, 1], "steps": [0, 5]},
+    ],
     "several": [
         {"symbol": "f", "operation": "freeze", "steps": [2]},
         {"symbol": "f", "operation": "scale", "value": 0.8},
@@ -34,6 +53,7 @@ CASES: dict[str, list[dict[str, Any]]] = {
         {"symbol": "c", "operation": "set", "value": 0.0, "units": [1]},
     ],
 }
+INPUT_CASES = ("patch", "patch a pre-activation", "freeze an input", "a number for each unit")
 
 
 def in_python(one: dict[str, Any], patch: Array) -> Intervention:
@@ -59,7 +79,7 @@ def test_interventions_in_javascript_equal_those_in_python(run_web_tests: Any, r
         x, d_outputs = rng.normal(size=(T, I)), rng.normal(size=(T, lstm.output_size))
         payload = payload_of(lstm.trace(x, d_outputs=d_outputs))
         for name, interventions in CASES.items():
-            if layers == 2 and name in ("patch", "freeze an input"):
+            if layers == 2 and name in INPUT_CASES:
                 continue  # the arrays and inputs of one layer do not fit another
             patch = rng.normal(size=(T, H))
             with intervene(lstm, *(in_python(one, patch) for one in interventions)):

@@ -1,16 +1,20 @@
 // Interventions: quantities of a run that are replaced where they are computed. Everything later uses the new value.
 //
-// {symbol, operation, layer, direction, units, steps, …}: the symbol is one of x i f o g c h, or W_h for a cut; layer and
-// direction are numbers, units and steps arrays of numbers; each may be absent, which means all of them. Operations:
+// {symbol, operation, layer, direction, units, steps, …}: the symbol is one of x z_i z_f z_o z_g i f o g c h, or W_h for a
+// cut; layer and direction are numbers, units and steps arrays of numbers; each may be absent, which means all of them.
+// value, low and high are numbers, or arrays with one for each unit, in the order of `units`. Operations:
 //   scale {value}, set {value}, add {value}
-//   clamp {low, high}   its gradient passes where the value is strictly inside
+//   clamp {low, high}   its gradient passes where the value is strictly inside; one limit may be absent
 //   freeze              the value of the previous processed step; for h and c the initial state before the first
 //   patch {values}      an array of the symbol, (T, rows) or (T, rows, N), from another trace
 //   cut                 of W_h: h of these units is not read by the gates
 // Interventions on one symbol apply in the order of the list.
 
 const GATES = ["i", "f", "o", "g"];
-const SYMBOLS = ["x", ...GATES, "c", "h"];
+/** The arguments of the activations; their values are rows of z. */
+export const PRE_ACTIVATIONS = GATES.map((gate) => `z_${gate}`);
+const SYMBOLS = ["x", ...PRE_ACTIVATIONS, ...GATES, "c", "h"];
+const LIMITS = { low: -Infinity, high: Infinity }; // where they are absent
 const OPERATIONS = {
   scale: ["value"],
   set: ["value"],
@@ -61,10 +65,19 @@ class Interventions {
     return symbol === "x" ? this.place.I : this.place.H;
   }
 
-  /** Where the values of a symbol are at a step. */
+  /** Where the values of a symbol are at a step in an array of their own. */
   range(symbol, t) {
     const size = this.rows(symbol) * this.place.N;
     return [t * size, (t + 1) * size];
+  }
+
+  /** The values of a symbol, or with the prefix d_ their gradients, at a step. */
+  valuesAt(symbol, t, prefix = "") {
+    const gate = PRE_ACTIVATIONS.indexOf(symbol);
+    const [from, to] = this.range(symbol, t);
+    if (gate < 0) return this.direction[prefix + symbol].subarray(from, to);
+    const first = 4 * from + gate * (to - from);
+    return this.direction[`${prefix}z`].subarray(first, first + to - from);
   }
 
   /** Replace the values of a symbol at a step. */
@@ -72,7 +85,7 @@ class Interventions {
     const list = this.of[symbol];
     if (!list) return;
     const [from, to] = this.range(symbol, t);
-    const values = this.direction[symbol].subarray(from, to);
+    const values = this.valuesAt(symbol, t);
     const slopes = this.slopes[symbol].subarray(from, to);
     const held = this.held[symbol].subarray(from, to);
     if (GATES.includes(symbol)) this.before[symbol].set(values, from);
@@ -80,34 +93,34 @@ class Interventions {
       if (!entry.at[t]) continue;
       const change = this.changeOf(entry, symbol, t);
       const { N } = this.place;
-      for (const unit of entry.units) {
-        for (let n = unit * N; n < (unit + 1) * N; n++) change(values, slopes, held, n);
-      }
+      entry.units.forEach((unit, k) => {
+        for (let n = unit * N; n < (unit + 1) * N; n++) change(values, slopes, held, n, k);
+      });
     }
   }
 
-  /** A function that changes element n of the values and of their derivatives. */
+  /** A function that changes element n, of the k-th of the units, of the values and of their derivatives. */
   changeOf({ operation, value, low, high, values: other }, symbol, t) {
-    const replace = (from, share) => (values, slopes, held, n) => {
-      values[n] = from(n);
+    const replace = (from, share) => (values, slopes, held, n, k) => {
+      values[n] = from(n, k);
       slopes[n] = 0;
       held[n] = share;
     };
-    if (operation === "set") return replace(() => value, 0);
+    if (operation === "set") return replace((_n, k) => value[k], 0);
     if (operation === "patch") return replace(this.reader(other, symbol, t), 0);
     if (operation === "freeze") {
       const earlier = this.previous(symbol, t);
       return earlier ? replace((n) => earlier[n], 1) : () => {};
     }
-    if (operation === "add") return (values, _slopes, _held, n) => void (values[n] += value);
+    if (operation === "add") return (values, _slopes, _held, n, k) => void (values[n] += value[k]);
     if (operation === "scale") {
-      return (values, slopes, held, n) => {
-        for (const array of [values, slopes, held]) array[n] *= value;
+      return (values, slopes, held, n, k) => {
+        for (const array of [values, slopes, held]) array[n] *= value[k];
       };
     }
-    return (values, slopes, held, n) => {
-      if (values[n] > low && values[n] < high) return;
-      values[n] = Math.min(high, Math.max(low, values[n]));
+    return (values, slopes, held, n, k) => {
+      if (values[n] > low[k] && values[n] < high[k]) return;
+      values[n] = Math.min(high[k], Math.max(low[k], values[n]));
       slopes[n] = held[n] = 0;
     };
   }
@@ -126,7 +139,7 @@ class Interventions {
   previous(symbol, t) {
     const { direction, place } = this;
     const earlier = direction.reverse ? t + 1 : t - 1;
-    if (earlier >= 0 && earlier < place.T) return direction[symbol].subarray(...this.range(symbol, earlier));
+    if (earlier >= 0 && earlier < place.T) return this.valuesAt(symbol, earlier);
     const initial = { h: direction.h_prev, c: direction.c_prev }[symbol];
     return initial ? initial.subarray(...this.range(symbol, t)) : null;
   }
@@ -147,11 +160,11 @@ class Interventions {
   /** The quantities before the interventions, and arrays of the gradients on them. */
   startBackward(direction) {
     const { T, N } = this.place;
-    this.later = {}; // by gate or x: the gradient that a frozen value of the next processed step adds
+    this.later = {}; // by symbol, but of c and h in other ways: the gradient that a frozen value of the next processed step adds
     for (const symbol of SYMBOLS) {
       const name = `d_${symbol}`;
       const size = N * this.rows(symbol);
-      this.before[name] = this.of[symbol] && symbol !== "x" ? new Float64Array(T * size) : direction[name];
+      if (!PRE_ACTIVATIONS.includes(symbol)) this.before[name] = this.of[symbol] && symbol !== "x" ? new Float64Array(T * size) : direction[name];
       if (this.of[symbol]) this.later[symbol] = new Float64Array(size);
     }
     return this.before;
@@ -161,13 +174,14 @@ class Interventions {
   applyBackward(symbol, t) {
     if (!this.of[symbol]) return;
     const [from, to] = this.range(symbol, t);
-    const [after, before] = [this.direction[`d_${symbol}`], this.before[`d_${symbol}`]];
+    const after = this.valuesAt(symbol, t, "d_");
+    const before = this.before[`d_${symbol}`]?.subarray(from, to) ?? after; // of pre-activations in place
     const [later, slopes, held] = [this.later[symbol], this.slopes[symbol], this.held[symbol]];
     const isState = "ch".includes(symbol); // passOn adds their later gradients
     for (let n = from, k = 0; n < to; n++, k++) {
-      const d = isState ? after[n] : (after[n] += later[k]);
+      const d = isState ? after[k] : (after[k] += later[k]);
       later[k] = held[n] * d;
-      before[n] = slopes[n] * d;
+      before[k] = slopes[n] * d;
     }
   }
 
@@ -190,17 +204,41 @@ class Interventions {
 /** An intervention with the numbers of its units, and whether it acts at each step. */
 function selected(entry, { T, H, I }) {
   const { symbol, operation, units, steps } = entry;
-  check(symbol, operation, entry);
+  check(symbol, operation);
   const rows = symbol === "x" ? I : H;
   const whole = (count) => Array.from({ length: count }, (_, n) => n);
   checkNumbers("units", units, rows);
   checkNumbers("steps", steps, T);
   const at = new Uint8Array(T);
   for (const t of steps ?? whole(T)) at[t] = 1;
-  return { ...entry, units: units ?? whole(rows), at };
+  const chosen = units ?? whole(rows);
+  return { ...entry, ...numbersOf(entry, chosen.length), units: chosen, at };
 }
 
-function check(symbol, operation, entry) {
+/** {value} or {low, high} of an operation as arrays, with a number for each of the units. */
+function numbersOf(entry, count) {
+  const { operation } = entry;
+  const numbers = {};
+  if (operation === "clamp" && entry.low == null && entry.high == null) throw new Error("clamp must have low or high, got neither");
+  for (const name of operation === "cut" ? [] : OPERATIONS[operation]) {
+    const given = name in LIMITS ? (entry[name] ?? LIMITS[name]) : entry[name];
+    if (name === "values") continue;
+    const isArray = Array.isArray(given) || ArrayBuffer.isView(given);
+    if (isArray && given.length !== count) {
+      throw new Error(`${name} of ${operation} must have a number for each of the ${count} units, got ${given.length}`);
+    }
+    numbers[name] = isArray ? Float64Array.from(given) : new Float64Array(count).fill(given);
+    const isRight = (number) => Number.isFinite(number) || (number === LIMITS[name] && !isArray);
+    if ((!isArray && typeof given !== "number") || !numbers[name].every(isRight)) {
+      throw new Error(`${name} of ${operation} must be a number${isArray ? " for each unit" : ""}, got ${given}`);
+    }
+  }
+  const { low, high } = numbers;
+  if (low?.some((limit, k) => limit > high[k])) throw new Error(`low must be at most high, got ${entry.low} and ${entry.high}`);
+  return numbers;
+}
+
+function check(symbol, operation) {
   if (operation === "cut") {
     if (symbol !== "W_h") throw new Error(`symbol of a cut must be W_h, got ${symbol}`);
     return;
@@ -209,13 +247,6 @@ function check(symbol, operation, entry) {
   if (!Object.hasOwn(OPERATIONS, operation)) {
     throw new Error(`operation must be one of ${Object.keys(OPERATIONS).join(", ")}, cut, got ${operation}`);
   }
-  for (const name of OPERATIONS[operation]) {
-    if (name !== "values" && !Number.isFinite(entry[name])) {
-      throw new Error(`${name} of ${operation} must be a number, got ${entry[name]}`);
-    }
-  }
-  const { low, high } = entry;
-  if (operation === "clamp" && low > high) throw new Error(`low must be at most high, got ${low} and ${high}`);
 }
 
 function checkNumbers(name, numbers, count) {

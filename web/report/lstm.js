@@ -5,7 +5,7 @@
 // is t + 1. With model.N sequences that run together, each element becomes N numbers: direction.f[(t * H + k) * N + n].
 
 import { gru } from "./gru.js";
-import { interventionsOn } from "./interventions.js";
+import { interventionsOn, PRE_ACTIVATIONS } from "./interventions.js";
 import { lossOf } from "./losses.js";
 import { addOuter, addSums, order, product, productTransposed, repeated, sigmoid } from "./matrices.js";
 import { mergedSize, numbers } from "./payload.js";
@@ -180,6 +180,7 @@ function forwardLSTM({ name, reverse, H, I, W, h0, c0 }, x, { T, N, take, edits 
     edits?.cut(u, t);
     const z_t = z.subarray(4 * from, 4 * (from + size));
     product(W, u, z_t, N);
+    for (const symbol of edits ? PRE_ACTIVATIONS : []) edits.apply(symbol, t);
     // equation: lstm-step
     for (let k = 0; k < size; k++) {
       const n = from + k;
@@ -246,6 +247,7 @@ function backwardLSTM({ W, H, I }, direction, d_y, { T, N }) {
       d_z_t[2 * size + k] = before.d_o[n] * before.o[n] * (1 - before.o[n]);
       d_z_t[3 * size + k] = before.d_g[n] * (1 - before.g[n] * before.g[n]);
     }
+    for (const symbol of edits ? PRE_ACTIVATIONS : []) edits.applyBackward(symbol, t);
     productTransposed(W, d_z_t, d_u, N);
     edits?.cut(d_u, t);
     d_h_next.set(d_u.subarray(0, size));

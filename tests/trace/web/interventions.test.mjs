@@ -53,6 +53,13 @@ const CASES = {
   "c patched": [{ symbol: "c", operation: "patch", values: patch, steps: [2], units: [1, 3] }],
   "W_h cut": [{ symbol: "W_h", operation: "cut" }],
   "W_h cut in a unit": [{ symbol: "W_h", operation: "cut", units: [2], steps: [1, 4] }],
+  "z_f scaled": [{ symbol: "z_f", operation: "scale", value: 0.7 }],
+  "z_i frozen, i too": [
+    { symbol: "z_i", operation: "freeze", steps: [1, 2, 4] },
+    { symbol: "i", operation: "freeze", units: [0], steps: [3] },
+  ],
+  "z_o clamped above": [{ symbol: "z_o", operation: "clamp", high: 0.1 }],
+  "z_g plus, a number for each unit": [{ symbol: "z_g", operation: "add", value: [0.4, -0.7], units: [2, 0] }],
   several: [
     { symbol: "f", operation: "freeze", units: [0, 1, 2] },
     { symbol: "f", operation: "scale", value: 0.9 },
@@ -139,7 +146,7 @@ test("an intervention acts on its layer and direction", () => {
 
 test("invalid interventions raise an error", () => {
   const invalid = [
-    [{ symbol: "q", operation: "scale", value: 1 }, /symbol must be one of x, i, f, o, g, c, h, got q/],
+    [{ symbol: "q", operation: "scale", value: 1 }, /symbol must be one of x, z_i, z_f, z_o, z_g, i, f, o, g, c, h, got q/],
     [{ symbol: "f", operation: "double" }, /operation must be one of scale, .* got double/],
     [{ symbol: "f", operation: "cut" }, /symbol of a cut must be W_h, got f/],
     [{ symbol: "f", operation: "scale" }, /value of scale must be a number, got undefined/],
@@ -147,6 +154,11 @@ test("invalid interventions raise an error", () => {
     [{ symbol: "f", operation: "set", value: 1, units: [4] }, /units must be 0 to 3, got 4/],
     [{ symbol: "x", operation: "set", value: 1, units: [2] }, /units must be 0 to 1, got 2/],
     [{ symbol: "f", operation: "set", value: 1, steps: [5] }, /steps must be 0 to 4, got 5/],
+    [{ symbol: "f", operation: "clamp" }, /clamp must have low or high, got neither/],
+    [{ symbol: "f", operation: "clamp", low: NaN, high: 1 }, /low of clamp must be a number, got NaN/],
+    [{ symbol: "f", operation: "clamp", low: [0, 0, 2, 0], high: 1 }, /low must be at most high, got 0,0,2,0 and 1/],
+    [{ symbol: "f", operation: "set", value: [1, 2], units: [1] }, /value of set must have a number for each of the 1 units, got 2/],
+    [{ symbol: "f", operation: "set", value: [1, NaN], units: [1, 2] }, /value of set must be a number for each unit, got 1,NaN/],
     [{ symbol: "f", operation: "patch", values: new Float64Array(3) }, /values of a patch must have 20 numbers, got 3/],
   ];
   for (const [intervention, message] of invalid) assert.throws(() => run(modelOf([intervention])), message);
