@@ -20,6 +20,7 @@ CASES = {
     "copy memory": (tasks.CopyMemory(4, 2, 2), (12, 150, 0.03), 0.5),
     "continual Reber": (tasks.ContinualReber(20, 100), (16, 100, 0.03), 0.5),
     "multiplication": (tasks.Multiplication(20), (12, 100, 0.02), 0.95),
+    "vector copy": (tasks.VectorCopy(2, 1, 2), (16, 150, 0.03), 0.6),
 }
 TASKS = [task for task, *_ in CASES.values()]
 each_task = pytest.mark.parametrize("task", TASKS, ids=CASES)

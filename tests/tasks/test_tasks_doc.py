@@ -32,6 +32,6 @@ def test_the_blocks_of_tasks_run(capsys):
 
 def test_documented_losses_without_memory():
     losses = re.findall(r"log (\d) = (\d\.\d+)", TEXT)
-    assert len(losses) == 2
+    assert len(losses) == 3
     assert [f"{np.log(int(k)):.3f}" for k, _ in losses] == [number for _, number in losses]
     assert f"{(2 - 0.1 - 0.9 / 49) / 48:.3f}" == re.search(r"/ 48 = (\d\.\d+)", TEXT).group(1)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from glasscell.tasks.embedded_reber import EmbeddedReber
     from glasscell.tasks.multiplication import Multiplication
     from glasscell.tasks.temporal_order import TemporalOrder
+    from glasscell.tasks.vector_copy import VectorCopy
 
 __all__ = [
     "Adding",
@@ -24,6 +25,7 @@ __all__ = [
     "EmbeddedReber",
     "Multiplication",
     "TemporalOrder",
+    "VectorCopy",
     "decode",
     "encode",
 ]
@@ -32,6 +34,6 @@ __getattr__, __dir__ = attach(
     __name__,
     {"Adding": "adding", "ContinualReber": "continual_reber", "Copy": "copy", "CopyMemory": "copy_memory"}
     | {"EmbeddedReber": "embedded_reber", "Multiplication": "multiplication"}
-    | {"TemporalOrder": "temporal_order"}
+    | {"TemporalOrder": "temporal_order", "VectorCopy": "vector_copy"}
     | {"decode": "binary", "encode": "binary"},
 )
