@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from glasscell.layers import GRU, LSTM, RNN, Embedding, Linear, LSTMState, RNNState
     from glasscell.models import (
         CopyLSTM,
+        Ensemble,
         Forecaster,
         ForecasterEnsemble,
         LanguageModel,
@@ -45,6 +46,7 @@ __all__ = [
     "AdamW",
     "CopyLSTM",
     "Embedding",
+    "Ensemble",
     "Forecaster",
     "ForecasterEnsemble",
     "History",
@@ -94,7 +96,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {name: name for name in _SUBPACKAGES}
     | dict.fromkeys(("GRU", "LSTM", "RNN", "Embedding", "LSTMState", "Linear", "RNNState"), "layers")
-    | dict.fromkeys(("CopyLSTM", "Forecaster", "ForecasterEnsemble", "LanguageModel"), "models")
+    | dict.fromkeys(("CopyLSTM", "Ensemble", "Forecaster", "ForecasterEnsemble", "LanguageModel"), "models")
     | dict.fromkeys(("SequenceClassifier", "SequenceRegressor", "Sequential"), "models")
     | dict.fromkeys(("History", "TraceRecorder", "TrainingState", "fit", "schedules"), "training")
     | {"Trace": "trace.trace", "sweep": "sweeps.running", "load": "models.files"}

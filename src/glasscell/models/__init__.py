@@ -6,6 +6,7 @@ from glasscell.lazy import attach
 
 if TYPE_CHECKING:
     from glasscell.models.copy_lstm import CopyLSTM, CopyLSTMTape
+    from glasscell.models.ensemble import Ensemble
     from glasscell.models.forecast import Forecast
     from glasscell.models.forecast_stream import ForecastStream
     from glasscell.models.forecaster import Forecaster
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CopyLSTM",
     "CopyLSTMTape",
+    "Ensemble",
     "Forecast",
     "ForecastStream",
     "Forecaster",
@@ -36,7 +38,7 @@ __getattr__, __dir__ = attach(
     __name__,
     dict.fromkeys(("Sequential", "SequentialTape"), "sequential")
     | dict.fromkeys(("CopyLSTM", "CopyLSTMTape"), "copy_lstm")
-    | {"LanguageModel": "language_model"}
+    | {"Ensemble": "ensemble", "LanguageModel": "language_model"}
     | dict.fromkeys(("LossAndGradients", "TrainingBuffers"), "loss_and_gradients")
     | {"SequenceClassifier": "sequence_classifier", "SequenceRegressor": "sequence_regressor"}
     | {"Forecast": "forecast", "ForecastStream": "forecast_stream", "Forecaster": "forecaster"}

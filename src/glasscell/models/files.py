@@ -13,11 +13,12 @@ from glasscell.layers.registry import WITH_PARAMETERS, is_registered, layer_clas
 if TYPE_CHECKING:
     from glasscell.layers import LSTM, Embedding, Linear
     from glasscell.layers.batch_first import ParameterLayer
+    from glasscell.models.ensemble import Ensemble
     from glasscell.models.forecaster_ensemble import ForecasterEnsemble
     from glasscell.models.sequential import Sequential
     from glasscell.trace.trace import Trace
 
-Saved: TypeAlias = "LSTM | Linear | Embedding | ParameterLayer | Sequential | ForecasterEnsemble | Trace"
+Saved: TypeAlias = "LSTM | Linear | Embedding | ParameterLayer | Sequential | Ensemble | ForecasterEnsemble | Trace"
 OURS = (".safetensors",)
 MODELS = {  # classes of models in files, and their modules
     "Sequential": "sequential",
@@ -83,9 +84,15 @@ def load(path: StrPath) -> Saved:
         from glasscell.models.forecaster_ensemble import ForecasterEnsemble  # noqa: PLC0415 - only where it is used
 
         return ForecasterEnsemble.load(path)
+    if kind == "Ensemble":
+        from glasscell.models.ensemble import Ensemble  # noqa: PLC0415 - only where it is used
+
+        return Ensemble.load(path)
     known = [*WITH_PARAMETERS, *MODELS]
     if kind not in known and not is_registered(kind):
-        raise ValueError(f"{path} holds a {kind!r}; known are {', '.join([*known, 'ForecasterEnsemble', 'Trace'])}")
+        raise ValueError(
+            f"{path} holds a {kind!r}; known are {', '.join([*known, 'Ensemble', 'ForecasterEnsemble', 'Trace'])}"
+        )
     saved_class: Any = model_class(kind) if kind in MODELS else layer_class(kind)
     model: Saved = saved_class.load(path)
     return model

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from glasscell.core.activations import softmax_terms
 from glasscell.core.buffers import BufferPool
 from glasscell.core.types import Array
+from glasscell.data.batch import Batch
 from glasscell.data.text.id_storage import StoredIds
 from glasscell.data.text.text_data import TextPart
 from glasscell.data.text.vocabulary import Unit, Vocabulary
+from glasscell.models.protocol import ForwardPass
 from glasscell.validation import non_negative_integer, positive_integer
-
-if TYPE_CHECKING:
-    from glasscell.models.sequential import Sequential
 
 STEPS = 256  # symbols of a window
 
@@ -76,8 +75,16 @@ class Score:
             return math.inf
 
 
+class Infers(Protocol):
+    """A model, or an ensemble of models."""
+
+    def infer(self, batch: Batch, states: Any, buffers: BufferPool) -> ForwardPass:
+        """Return outputs and states of a batch."""
+        ...
+
+
 def score_ids(
-    model: Sequential,
+    model: Infers,
     vocabulary: Vocabulary,
     ids: StoredIds,
     *,
