@@ -21,6 +21,9 @@ CASES = {
     "continual Reber": (tasks.ContinualReber(20, 100), (16, 100, 0.03), 0.5),
     "multiplication": (tasks.Multiplication(20), (12, 100, 0.02), 0.95),
     "vector copy": (tasks.VectorCopy(2, 1, 2), (16, 150, 0.03), 0.6),
+    "noise-free lag": (tasks.NoiseFreeLag(6), (12, 100, 0.03), 0.5),
+    "distractors 2b": (tasks.DistractorLag("2b", 4), (12, 100, 0.03), 0.9),
+    "distractors 2c": (tasks.DistractorLag("2c", 2, 2), (12, 100, 0.03), 0.5),
 }
 TASKS = [task for task, *_ in CASES.values()]
 each_task = pytest.mark.parametrize("task", TASKS, ids=CASES)

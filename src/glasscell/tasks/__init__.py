@@ -11,8 +11,10 @@ if TYPE_CHECKING:
     from glasscell.tasks.continual_reber import ContinualReber
     from glasscell.tasks.copy import Copy
     from glasscell.tasks.copy_memory import CopyMemory
+    from glasscell.tasks.distractor_lag import DistractorLag
     from glasscell.tasks.embedded_reber import EmbeddedReber
     from glasscell.tasks.multiplication import Multiplication
+    from glasscell.tasks.noise_free_lag import NoiseFreeLag
     from glasscell.tasks.temporal_order import TemporalOrder
     from glasscell.tasks.vector_copy import VectorCopy
 
@@ -22,8 +24,10 @@ __all__ = [
     "ContinualReber",
     "Copy",
     "CopyMemory",
+    "DistractorLag",
     "EmbeddedReber",
     "Multiplication",
+    "NoiseFreeLag",
     "TemporalOrder",
     "VectorCopy",
     "decode",
@@ -33,7 +37,8 @@ __all__ = [
 __getattr__, __dir__ = attach(
     __name__,
     {"Adding": "adding", "ContinualReber": "continual_reber", "Copy": "copy", "CopyMemory": "copy_memory"}
-    | {"EmbeddedReber": "embedded_reber", "Multiplication": "multiplication"}
+    | {"DistractorLag": "distractor_lag", "EmbeddedReber": "embedded_reber"}
+    | {"Multiplication": "multiplication", "NoiseFreeLag": "noise_free_lag"}
     | {"TemporalOrder": "temporal_order", "VectorCopy": "vector_copy"}
     | {"decode": "binary", "encode": "binary"},
 )

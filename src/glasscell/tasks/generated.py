@@ -8,9 +8,10 @@ from functools import partial
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
-from glasscell.data.batch import Batch
+from glasscell.core.types import Array
+from glasscell.data.batch import AnyArray, Batch
 from glasscell.validation import integer, positive_integer
 
 VALIDATION, TEST = 1, 2  # second number of the seed; generators with other seeds are independent
@@ -71,3 +72,13 @@ def check_min_length(min_length: int, smallest: int) -> int:
 def random_lengths(size: int, min_length: int, rng: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """Draw lengths evenly from T to T + T/10."""
     return rng.integers(min_length, min_length + min_length // 10, size, endpoint=True)
+
+
+def largest_errors(outputs: Array, targets: AnyArray) -> NDArray[np.float64]:
+    """Return the largest error of the probabilities of all classes: logits (..., classes), class numbers (...)."""
+    odds = np.exp(outputs - outputs.max(axis=-1, keepdims=True), dtype=np.float64)
+    errors: NDArray[np.float64] = odds / odds.sum(axis=-1, keepdims=True)
+    target = targets[..., None]
+    np.put_along_axis(errors, target, np.take_along_axis(errors, target, axis=-1) - 1, axis=-1)
+    largest: NDArray[np.float64] = np.abs(errors).max(axis=-1)
+    return largest

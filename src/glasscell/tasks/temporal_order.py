@@ -25,6 +25,7 @@ from glasscell.tasks.generated import (
     GeneratedTask,
     check_min_length,
     check_seed,
+    largest_errors,
     random_lengths,
 )
 from glasscell.validation import choice
@@ -44,10 +45,7 @@ def sequence_accuracy(outputs: Array, batch: Batch) -> WeightedSum:
 
 def is_correct(outputs: Array, targets: AnyArray) -> NDArray[np.bool_]:
     """Return which sequences meet the criterion of the paper, (B,): logits (B, classes), class numbers (B,)."""
-    odds = np.exp(outputs - outputs.max(axis=-1, keepdims=True), dtype=np.float64)
-    errors = odds / odds.sum(axis=-1, keepdims=True)
-    errors[np.arange(len(targets)), targets] -= 1
-    correct: NDArray[np.bool_] = np.abs(errors).max(axis=-1) < TOLERANCE
+    correct: NDArray[np.bool_] = largest_errors(outputs, targets) < TOLERANCE
     return correct
 
 
