@@ -28,6 +28,10 @@ def test_a_relay_of_two_units_is_found(two_units):
     np.testing.assert_allclose(result.edges[0], edges, rtol=0, atol=1e-12)
     assert [tuple(one) for one in result.handovers(0)] == [(HAND - 1, 0, 1, pytest.approx(1.0))]
     assert result.sentence(0) == "step 1, feature 0 is written into unit 0, handed to 1, and read at step 5"
+    assert [tuple(one) for one in result.path(0)] == [
+        (0, WRITE, HAND - 1, pytest.approx(1.0)),
+        (1, HAND, READ, pytest.approx(1.0)),
+    ]
     assert (result.written_at[0], result.read_at[0]) == (WRITE, READ)
     effect = 6 * np.tanh(np.tanh(2 * np.tanh(np.tanh(1))))  # y is 3 tanh(tanh(2 tanh(tanh(±1))))
     assert result.effect[0] == pytest.approx(effect, abs=1e-12)
@@ -36,6 +40,7 @@ def test_a_relay_of_two_units_is_found(two_units):
 def test_an_input_that_nothing_reads_carries_nothing(two_units):
     result = relay(two_units.model, two_units.x, inputs=[(2, 0)], outputs=[(READ, 0)], replacement="flip")
     assert not result.carried.any()
+    assert result.path(0) == []
     assert result.effect[0] == 0
     assert result.sentence(0) == "step 2, feature 0 does not change its output"
 

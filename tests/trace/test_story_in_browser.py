@@ -84,27 +84,45 @@ def test_the_maps_have_the_values_of_python(open_trace: Open) -> None:
     assert "R² = " in hover(page, "#map-decodability", 1, 4, K, T)
 
 
-def test_the_sentence_names_the_units_of_the_bit(open_trace: Open) -> None:
-    """Units with at least half of the largest significant difference, at the step of the input and until the target."""
+def test_the_sentence_names_the_units_that_carry_the_bit(open_trace: Open) -> None:
+    """The units into which it is written and the strongest of each later step, by activation patching as in Python."""
     model = trained()
     page = open_trace(model.trace(BITS))
-    found = gc.explain.unit_differences(model, model.task)
-    size = np.where(found.is_significant, np.abs(found.difference), 0)
+    relay = gc.explain.relay(model, model.task)
     for k in (1, 3):
         page.locator("#bit").select_option(str(k))
-        at_input, later = size[k, k], size[k, k + 1 : 5 + k].max(axis=0)
-        written = [u for u in np.argsort(-at_input, kind="stable") if at_input[u] >= at_input.max() / 2][:3]
-        others = [u for u in np.argsort(-later, kind="stable") if u not in written]
-        strong = [u for u in others if later[u] >= later.max() / 2][:3]
-        handed = sorted(((k + 1 + int(size[k, k + 1 : 5 + k, u].argmax()), u) for u in strong), key=lambda one: one[0])
-        sentence = page.locator("#story").inner_text()
-        assert sentence.startswith(f"Bit {k} shows first in unit")
-        names = [int(word) for word in re.findall(r"\d+", sentence)]
-        read = 5 + int(gc.explain.dependency(model, model.task).exact[:, k].argmax())
-        later_names = [number for step, u in handed for number in (u, step)]
-        assert names[: len(written) + 2 * len(handed) + 1] == [k, *written, *later_names]
-        assert f"step {read}" in sentence
+        page.wait_for_selector(f"html[data-relayed='{k}']")
+        written = relay.sentence(k).removeprefix(f"bit {k} is written into ").partition(", handed")[0]
+        assert "unit" in written
+        steps = [(one.unit, max(one.first, k + 1), one.last) for one in relay.path(k) if one.last > k]
+        names = [f"{unit} ({first if first == last else f'{first} to {last}'})" for unit, first, last in steps]
+        first = f"step{'s' if steps[0][1] < steps[0][2] else ''} "
+        names[0] = names[0].replace("(", f"({first}")
+        path = f"{', '.join(names[:-1])} and {names[-1]}" if len(names) > 1 else names[0]
+        units = "units" if len({unit for unit, _, _ in steps}) > 1 else "unit"
+        carried = f"then carried most by {units} {path}, and read at step {5 + k}."
+        assert page.locator("#story").inner_text() == f"Bit {k} is written at step {k} into {written}, {carried}"
+        shares = [relay.carried[k, t, one.unit] for one in relay.path(k) for t in range(one.first, one.last + 1)]
+        measured = page.locator("#relay-finding").inner_text()
+        assert f"bring {min(shares):.0%} to {max(shares):.0%} of".replace("%", " %") in measured
+        assert f"at least {relay.together[k, k : 6 + k].min():.0%}".replace("%", " %") in measured
     assert "all 16 inputs" in page.locator("#what-finding").inner_text()
+
+
+def test_information_is_written_where_a_bit_can_first_be_read(open_trace: Open) -> None:
+    model = trained()
+    page = open_trace(model.trace(BITS))
+    first = (gc.explain.decodability(model, model.task).r2 >= 0.5).argmax(axis=1)
+    assert sorted(set(first.tolist())) == [0, 1, 2, 3]
+    layer = model.trace(BITS).layer[0]
+    writes = np.abs(layer.i * layer.g).mean(axis=1)
+    text = page.locator("#maps-finding").inner_text()
+    assert text.startswith(
+        "Information is written at steps 0 to 3: from there on the bit that is the input of the step"
+    )
+    ranges = [f"{part.min():.2g} to {part.max():.2g}" for part in (writes[:4], writes[4:])]
+    assert f"The mean of |i g| is {ranges[0]} there, and {ranges[1]} at the other steps" in text
+    assert f"largest at step {writes.argmax()}:" in text
 
 
 def test_a_changed_weight_changes_the_maps_and_a_changed_bit_does_not(open_trace: Open) -> None:

@@ -37,6 +37,23 @@ def case_of_copies(rng: np.random.Generator, layers: int = 1, **options: Any) ->
     }
 
 
+def case_of_relay(rng: np.random.Generator, k: int, **options: Any) -> dict[str, Any]:
+    """The path of bit k through one of two layers."""
+    task = gc.tasks.Copy(width=6, **options)
+    model = randomized(gc.CopyLSTM(5, num_layers=2, task=task, dtype=np.float64), rng)
+    layer = k % 2
+    relay = gc.explain.relay(model, task, layer=layer, sequences=64)
+    return {
+        "check": "relay",
+        "payload": payload_of(model.trace([1, 0, 1, 1, 0, 0])),
+        "place": {"layer": layer, "direction": 0, "k": k},
+        "sequences": int(relay.sequences[k]),
+        "expected": {"carried": array(relay.carried[k]), "together": array(relay.together[k])},
+        "steps": [int(relay.written_at[k]), int(relay.read_at[k])],
+        "path": [[one.unit, one.first, one.last, one.share] for one in relay.path(k)],
+    }
+
+
 def case_of_steps(trace: Trace, lstm: gc.LSTM) -> dict[str, Any]:
     """The derivatives of every output by one backward pass each."""
     T, O = trace.outputs.shape
@@ -67,6 +84,9 @@ def cases(rng: np.random.Generator) -> dict[str, dict[str, Any]]:
         "copies recall": case_of_copies(rng),
         "copies two layers": case_of_copies(rng, 2, bits_per_step=2),
         "copies echo": case_of_copies(rng, mode="echo"),
+        "relay recall": case_of_relay(rng, 1),
+        "relay echo": case_of_relay(rng, 2, mode="echo"),
+        "relay of two bits per step": case_of_relay(rng, 5, bits_per_step=2),
         "steps": case_of_steps(small.trace(rng.normal(size=(7, 2))), small),
         "crossings": case_of_crossings(both.trace(rng.normal(size=(6, 2)), rng.normal(size=(6, 6))), both, 27),
         "beta": {

@@ -110,8 +110,11 @@ export function start(payload) {
         waiting = requestAnimationFrame(drawOthers);
       });
     },
-    /** After the first computation over many inputs: sentences of the tour come from it. */
-    surveyed: () => tour.refresh(),
+    /** After a computation over many inputs, from which sentences come; those of the tour when all are known. */
+    surveyed(isComplete) {
+      for (const view of views) view.surveyed?.();
+      if (isComplete) tour.refresh();
+    },
     announce: (text) => setText(byId("announcement"), text),
     playing: () => player.on,
     togglePlay: () => player.toggle(),
@@ -143,7 +146,7 @@ export function start(payload) {
   const projector = new Projector(context, () => refresh("data"));
   const tour = new Tour({
     context,
-    story: () => views.map((view) => view.story?.()).find(Boolean) ?? { written: [], handed: [] },
+    story: () => views.map((view) => view.story?.()).find(Boolean) ?? { written: [] },
     apply({ mode, bit, step = state.step, unit = state.unit }) {
       if (mode) actions.setMode(mode);
       if (bit >= 0) actions.chooseBit(bit);

@@ -47,8 +47,13 @@ export function heatMapsView(context, { choose, order }) {
     const [rows, columns] = blocksOf(context.H, context.T);
     note.hidden = rows * columns === 1;
     setText(note, `Each cell of a map is the mean of ${rows} units and ${columns} steps.`);
-    setText(byId("maps-finding"), writesSentence(context));
+    surveyed();
     setText(byId("saturation-finding"), saturationSentence(context));
+  }
+
+  /** The sentence that is longer once the computation over many inputs is done. */
+  function surveyed() {
+    setText(byId("maps-finding"), writesSentence(context));
   }
 
   function step() {
@@ -62,7 +67,7 @@ export function heatMapsView(context, { choose, order }) {
     }
   }
 
-  return { data, step };
+  return { data, step, surveyed };
 }
 
 /** The panel of a symbol, or null if the model does not have it. A projected h has P rows that are not units. */

@@ -169,7 +169,7 @@ function forwardLSTM({ name, reverse, H, I, W, h0, c0 }, x, { T, N, take, edits 
   const u = take("u", size + (I + 1) * N).fill(1); // the columns [h_prev; x; 1]
   const direction = { name, reverse, H, I, x, h_prev, c_prev, z, i, f, o, g, c, tanh_c, h };
   edits?.start(direction);
-  let last = [repeated(h0, N), repeated(c0, N)];
+  let last = [repeated(h0, N, H), repeated(c0, N, H)];
   for (const t of order(reverse, T)) {
     const from = t * size;
     h_prev.set(last[0], from);

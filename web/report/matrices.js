@@ -9,9 +9,9 @@ export function order(reverse, T) {
   return Array.from({ length: T }, (_, n) => (reverse ? T - 1 - n : n));
 }
 
-/** A vector (H) as N equal columns, (H, N). */
-export function repeated(vector, N) {
-  if (N === 1) return vector;
+/** A vector (H) as N equal columns, (H, N); columns (H, N) as they are. */
+export function repeated(vector, N, H = vector.length) {
+  if (vector.length === H * N) return vector;
   const result = new Float64Array(vector.length * N);
   vector.forEach((value, k) => result.fill(value, k * N, (k + 1) * N));
   return result;

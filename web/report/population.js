@@ -1,5 +1,6 @@
 // The sequences over which the page shows what a copy model does: all inputs of up to 8 bits, or a fixed sample.
 
+import { halvesOf, hashOrder } from "./hash_order.js";
 import { generator } from "./random.js";
 
 const MOST_BITS_ENUMERATED = 8;
@@ -17,10 +18,10 @@ export function productsOf(model) {
 }
 
 /**
- * The sequences of a copy task: {K, N, symbols (K, N), all, halves}.
+ * The sequences of a copy task: {K, N, symbols (K, N), all}.
  *
- * All inputs are in the order of the Gray code, most significant bit first: sequence m has the bits of m ^ (m >> 1), so
- * that sequences with an even number of ones have even numbers. Otherwise they are drawn with a fixed seed.
+ * All inputs are in the order of the Gray code, most significant bit first: sequence m has the bits of m ^ (m >> 1).
+ * Otherwise they are drawn with a fixed seed.
  */
 export function populationOf(model) {
   const K = model.bits.length;
@@ -33,12 +34,13 @@ export function populationOf(model) {
   for (let n = 0; n < N; n++) {
     for (let k = 0; k < K; k++) symbols[k * N + n] = all ? ((n ^ (n >> 1)) >> (K - 1 - k)) & 1 : Number(draw() < 0.5);
   }
-  const halves = { fitted: every(N, 0), scored: every(N, 1) };
-  return { K, N, symbols, all, halves };
+  return { K, N, symbols, all };
 }
 
-function every(N, first) {
-  return Array.from({ length: N >> 1 }, (_, n) => 2 * n + first);
+/** The halves {fitted, scored} of these sequences, and their order, both by a hash as in glasscell/explain/samples.py. */
+export function splitOf(model, population) {
+  const hashes = hashOrder(inputsOf(model, population), population.N, model.payload.dtype);
+  return { order: hashes.order, halves: halvesOf(hashes) };
 }
 
 /** The sequences with one flipped bit: {symbols (K, N), N, pairs}; of all inputs, no others are needed. */
@@ -81,6 +83,11 @@ function columnsOf(values, rows, N, chosen) {
   const result = new Float64Array(rows * count);
   for (let r = 0; r < rows; r++) for (let n = 0; n < count; n++) result[r * count + n] = values[r * N + chosen[n]];
   return result;
+}
+
+/** The sequences with these numbers. */
+export function chosenOf({ K, N, symbols }, numbers) {
+  return { K, N: numbers.length, symbols: columnsOf(symbols, K, N, numbers) };
 }
 
 /** A part of the sequences, from one to another. */

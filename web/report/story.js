@@ -2,38 +2,12 @@
 
 import { halfLives, rowNorms } from "./measures.js";
 import { formatBrief, formatPercent } from "./number_text.js";
+import { pathOf, writtenUnits } from "./relay.js";
 
-const HELD = 0.5; // share of the largest difference from which a unit holds a bit
-const MOST_UNITS = 3; // in a sentence
+const HELD = 0.5; // of the largest write
+const READABLE = 0.5; // R² from which a bit can be read
 const [SHUT, OPEN] = [0.1, 0.9];
 const GATE_NAMES = { i: "input gate", f: "forget gate", o: "output gate" };
-
-/**
- * Where a bit is in a model: {written, handed, steps}, of the differences (T, H) and whether they are significant.
- *
- * written: the units with at least half of the largest difference at the step of the input, the largest first; handed:
- * other units with at least half of the largest difference at the steps up to the answer, in the order of the steps of
- * their largest difference, which are `steps`; at most three each.
- */
-export function storyOfBit({ difference, isSignificant }, { H, enter, isRead }) {
-  const size = (step, u) => (isSignificant[step * H + u] ? Math.abs(difference[step * H + u]) : 0);
-  const units = Array.from({ length: H }, (_, u) => u);
-  const strongest = (key, among) => {
-    const most = Math.max(...units.map(key));
-    const found = among.filter((u) => key(u) > 0 && key(u) >= HELD * most);
-    return found.sort((a, b) => key(b) - key(a)).slice(0, MOST_UNITS);
-  };
-  const peakStep = (u) => {
-    let best = enter + 1;
-    for (let step = enter + 2; step < isRead; step++) if (size(step, u) > size(best, u)) best = step;
-    return best;
-  };
-  const peak = (u) => (enter + 1 < isRead ? size(peakStep(u), u) : 0);
-  const written = strongest((u) => size(enter, u), units);
-  const handed = strongest(peak, units.filter((u) => !written.includes(u)));
-  handed.sort((a, b) => peakStep(a) - peakStep(b));
-  return { written, handed, steps: handed.map(peakStep) };
-}
 
 /** The bit of which an output depends most, and the output that depends most on a bit: largest in a row or column. */
 export function largestInput(flips, K, j) {
@@ -56,17 +30,45 @@ export function listed(names, noun = "") {
   return noun ? `${noun}${names.length > 1 ? "s" : ""} ${words}` : words;
 }
 
-/** "Bit 3 shows first in units 19 and 8, then in 9 (most at step 5) and 17 (10), and is read at step 12." */
-export function bitSentence(k, { written, handed, steps }, { flips, K, layout }, unitName) {
+/**
+ * "Bit 3 is written at step 3 into units 8 and 6, then carried most by units 7 (step 4) and 26 (5 to 8), and read …"
+ *
+ * relay: of relay.js, or null while it is computed; why: the reason if it is not.
+ */
+export function bitSentence(k, relay, { flips, K, layout }, unitName, why = "which units carry it between is being measured") {
   const j = largestOutput(flips, K, k);
   const own = layout.isRead[k];
-  const where = written.length ? `shows first in ${listed(written.map(unitName), "unit")}` : "does not differ significantly in any unit";
-  const later = handed.map((u, n) => `${unitName(u)} (${n ? "" : "most at step "}${steps[n]})`);
-  const then = later.length ? `, then in ${listed(later)}` : "";
-  const read = layout.isRead[j];
-  const isSame = read === own && j % layout.width === k % layout.width;
-  const end = isSame ? `is read at step ${own}` : `moves the output of step ${read} most, where bit ${j} is the target`;
-  return `Bit ${k} ${where}${then}${then ? "," : ""} and ${isSame ? "" : "it "}${end}.`;
+  const moved = layout.isRead[j];
+  const isSame = moved === own && j % layout.width === k % layout.width;
+  const other = isSame ? "" : ` Flipping it moves the output of step ${moved} more, where bit ${j} is the target.`;
+  if (!relay) return `Bit ${k} is the input of step ${layout.enters[k]} and the target of step ${own}; ${why}.${other}`;
+  const path = pathOf(relay);
+  if (relay.writtenAt < 0) return `Bit ${k}, the input of step ${layout.enters[k]}, does not change the cells.${other}`;
+  if (!path.length) return `Bit ${k} changes the cells from step ${relay.writtenAt} on, but not the output of step ${own}, where it is the target.${other}`;
+  const written = writtenUnits(relay).map(unitName);
+  const into = written.length ? listed(written, "unit") : "many units, each with less than 10 % of it";
+  const later = path.flatMap(({ unit, first, last }) => (last === relay.writtenAt ? [] : [[unit, Math.max(first, relay.writtenAt + 1), last]]));
+  const word = later.every(([unit]) => unit === later[0][0]) ? "unit" : "units";
+  const steps = later.map(([unit, first, last], n) => `${unitName(unit)} (${n ? "" : `step${first < last ? "s" : ""} `}${first === last ? first : `${first} to ${last}`})`);
+  const carried = later.length ? `, then carried most by ${word} ${listed(steps)},` : "";
+  return `Bit ${k} is written at step ${relay.writtenAt} into ${into}${carried} and read at step ${own}.${other}`;
+}
+
+/** How the path of a bit was measured, and how much its units carry. */
+export function relaySentence(k, relay) {
+  const path = relay ? pathOf(relay) : [];
+  if (!path.length) return "";
+  const { carried, together, H, N } = relay;
+  let most = 0;
+  for (const { unit, first, last } of path) for (let t = first; t <= last; t++) most = Math.max(most, carried[t * H + unit]);
+  const least = Math.min(...path.map(({ share }) => share));
+  const steps = path.flatMap(({ first, last }) => Array.from(together.subarray(first, last + 1)));
+  return (
+    `The path of bit ${k} at the head of the page is measured by activation patching over ${N} inputs: at one step, c of one unit is ` +
+    `that of the run with the flipped bit. The units named, the strongest of each step, bring ${formatPercent(least)} to ` +
+    `${formatPercent(most)} of the change of the output each, and c of all units of a step at least ${formatPercent(Math.min(...steps))}: ` +
+    `where the share of one unit is small, many units carry the bit together.`
+  );
 }
 
 /** How many inputs are copied, and how many outputs depend most on their own bit. */
@@ -87,20 +89,42 @@ function percent(share) {
 
 // ---- the current sequence
 
-/** At which steps the layer writes, and which gate opens at the delimiter. */
+/** At which steps information is written, how large the writes are, and which gate opens at the delimiter. */
 export function writesSentence(context) {
-  const { T, H, direction } = context;
+  const { T, H, direction, survey } = context;
   if (!direction.i || !direction.g || direction.i.length !== T * H) return "";
   const written = Float64Array.from({ length: T }, (_, t) => meanOfStep((n) => Math.abs(direction.i[n] * direction.g[n]), t, H));
   const top = largest(T, (t) => written[t]);
-  const strong = rangesOf(Array.from(written, (w) => w >= HELD * written[top]), context);
-  const parts = [
-    `The cells are written most at step ${context.stepName(top)}: mean |i g| = ${formatBrief(written[top])}; ` +
-      `at least half of that at ${strong}.`,
-  ];
+  const parts = survey?.r2 ? [informationSentence(survey, written, context)] : [];
+  const most = `The writes are largest at step ${context.stepName(top)}: mean |i g| = ${formatBrief(written[top])}`;
+  const strong = Array.from(written, (w) => w >= HELD * written[top]);
+  const weak = strong.map((mark) => !mark);
+  const count = strong.filter(Boolean).length;
+  const others = count === T ? "all other steps" : count > T / 2 ? `all steps except ${rangesOf(weak, context)}` : rangesOf(strong, context);
+  parts.push(parts.length || T === 1 ? `${most}.` : `${most}; at least half of that at ${others}.`);
   const delimiter = context.delimiter;
   if (delimiter > 0) parts.push(delimiterSentence(context, delimiter));
   return parts.join(" ");
+}
+
+/** The steps at which a bit can first be read from the cells, over all inputs, and the writes there and elsewhere. */
+function informationSentence({ r2, K, T, layout }, written, context) {
+  const first = Array.from({ length: K }, (_, k) => r2.subarray(k * T, (k + 1) * T).findIndex((value) => value >= READABLE));
+  const marks = Array.from({ length: T }, (_, t) => first.includes(t));
+  const never = first.flatMap((t, k) => (t < 0 ? [k] : []));
+  const rest = never.length ? ` ${listed(never.map(String), "Bit")} cannot be read so well at any step.` : "";
+  if (never.length === K) return `No bit can be read from the cells of any step by a linear readout (R² below ${READABLE}).`;
+  const range = (isIn) => {
+    const sizes = Array.from(written).filter((_, t) => marks[t] === isIn);
+    const [low, high] = [Math.min(...sizes), Math.max(...sizes)].map(formatBrief);
+    return low === high ? low : `${low} to ${high}`;
+  };
+  const there = first.every((t, k) => t < 0 || t === layout.enters[k]) ? "the bit that is the input of the step" : "a bit";
+  const elsewhere = marks.every(Boolean) ? "" : `, and ${range(false)} at the other steps, which add no bit`;
+  return (
+    `Information is written at ${rangesOf(marks, context)}: from there on ${there} can be read from the cells ` +
+    `(R² of a linear readout at least ${READABLE}).${rest} The mean of |i g| is ${range(true)} there${elsewhere}.`
+  );
 }
 
 function delimiterSentence({ direction, H, T }, t) {
@@ -130,7 +154,7 @@ function rangesOf(marks, context) {
   const ranges = [];
   marks.forEach((mark, t) => {
     if (!mark) return;
-    if (t > 0 && marks[t - 1]) ranges[ranges.length - 1][1] = t;
+    if (marks[t - 1]) ranges[ranges.length - 1][1] = t;
     else ranges.push([t, t]);
   });
   const name = (t) => (context.model.steps ? context.model.steps[t] : t);

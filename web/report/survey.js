@@ -2,7 +2,7 @@
 
 import { run } from "./lstm.js";
 import { predictions } from "./losses.js";
-import { flippedOf, inputsOf, layoutOf, linearisedOf, partOf, populationOf, productsOf } from "./population.js";
+import { flippedOf, inputsOf, layoutOf, linearisedOf, partOf, populationOf, productsOf, splitOf } from "./population.js";
 import { significant } from "./statistics.js";
 import { decodabilityOfStep, dependency, unitDifferences } from "./what_it_does.js";
 
@@ -25,7 +25,7 @@ export function* surveyCopies(model, bits, { layer, direction }) {
   const layout = layoutOf(shared);
   const { T, O } = model;
   const { H } = model.layers[layer].directions[direction];
-  const { K, N, symbols, halves } = population;
+  const { K, N, symbols } = population;
   const places = layout.isRead.map((t, k) => t * O + (k % layout.width));
   const base = yield* runParts(shared, population, ({ layers }) => layers[layer].directions[direction].c);
   const right = shareRight(base.outputs, symbols, places, N);
@@ -39,9 +39,11 @@ export function* surveyCopies(model, bits, { layer, direction }) {
   const flipped = flippedOf(population);
   const after = flipped.symbols ? yield* runParts(shared, flipped) : base;
   const flips = dependency({ outputs: base.outputs, N }, { outputs: after.outputs, N: flipped.N || N }, places, flipped.pairs);
-  const shapes = { K, N, T, H, O, all: population.all, symbols, halves, layout };
+  const shapes = { K, N, T, H, O, all: population.all, symbols, layout };
   const first = { ...shapes, right, difference, p, isSignificant: significant(p), flips };
   yield first;
+  const { halves } = splitOf(shared, population);
+  yield;
   const r2 = new Float64Array(K * T);
   for (let t = 0; t < T; t++) {
     const ofStep = decodabilityOfStep({ cells: base.recorded, symbols, H, N, K }, halves, t);
@@ -50,7 +52,7 @@ export function* surveyCopies(model, bits, { layer, direction }) {
   }
   const linearised = linearisedOf(shared, population);
   const jacobian = yield* linearDependency(shared, linearised, layout, places);
-  return { ...first, r2, jacobian, linearised: linearised.N };
+  return { ...first, halves, r2, jacobian, linearised: linearised.N };
 }
 
 /** The outputs (T O, N) of sequences, and a recorded array (rows, N). */

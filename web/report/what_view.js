@@ -5,13 +5,16 @@ import { differenceScale } from "./colors.js";
 import { moveByKey } from "./heat_maps.js";
 import { listen, makeMap } from "./map_panel.js";
 import { formatBrief, formatNumber } from "./number_text.js";
-import { bitSentence, dependencySentence, memorySentence, storyOfBit } from "./story.js";
+import { bitSentence, dependencySentence, memorySentence, relaySentence } from "./story.js";
 import { surveyCopies, surveySteps } from "./survey.js";
 import { axisSpec } from "./symbols.js";
+import { effortOf, writtenUnits } from "./relay.js";
+import { connect } from "./worker.js";
 
 const SLICE_MS = 8; // of computation between frames
 const WAIT_MS = 120; // after a change, so that a slider that is dragged stays smooth
 const DEPENDENCY = "dependency";
+const MOST_EFFORT = 2e10; // multiplications of the patched runs of one bit, about 20 seconds
 
 export function whatView(context, { choose, chooseBit, order, surveyed }) {
   const panels = Object.fromEntries(
@@ -25,7 +28,8 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
   list.addEventListener("change", () => chooseBit(Number(list.value)));
   const isCopy = Boolean(context.bits);
   let found = null; // of the survey
-  let story = null;
+  let relays = new Map(); // by bit
+  let service = null;
   let key = "";
   let timer = 0;
   let isNewKey = false; // whether the step that follows belongs to the change of the key
@@ -39,6 +43,9 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
       const isFirst = key === "";
       key = keyOf();
       clearTimeout(timer);
+      relays = new Map();
+      context.survey = null;
+      document.documentElement.dataset.relayed = "";
       isNewKey = true;
       busyUntil = 0;
       if (context.model.live) timer = setTimeout(start, isFirst ? 0 : WAIT_MS);
@@ -74,13 +81,39 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
     proceed();
   }
 
-  /** Write the sentences, which are known before the maps. */
+  /** Write the sentences: those of dependency are known before the maps, and the path of a bit after them. */
   function announce(first) {
     const { bit } = context.state;
-    const { layout, H } = first;
-    story = storyOfBit(differencesOf(first, bit), { H, enter: layout.enters[bit], isRead: layout.isRead[bit] });
-    setText(byId("story"), bitSentence(bit, story, first, (u) => context.unitName(u)));
+    const relay = relays.get(bit) ?? null;
+    const why = isTooLarge() ? "the model is too large for the page to measure which units carry it" : undefined;
+    setText(byId("story"), bitSentence(bit, relay, first, (u) => context.unitName(u), why));
+    setText(byId("relay-finding"), relaySentence(bit, relay));
     setText(byId("what-finding"), dependencySentence(first));
+    document.documentElement.dataset.relayed = relay || why ? String(bit) : "";
+  }
+
+  function isTooLarge() {
+    return effortOf(context.model, context.bits.length) > MOST_EFFORT;
+  }
+
+  /** Ask for the path of the chosen bit through the units, unless it is known. */
+  function askForRelay() {
+    const { model, state, bits, payload } = context;
+    const { bit: k, layer, direction } = state;
+    if (!isCopy || relays.has(k) || isTooLarge()) return;
+    const { T, I, O, layers, readout, interventions } = model;
+    const { copy, dtype } = payload;
+    service ??= connect("relay", receive);
+    const part = { live: true, T, I, O, layers, readout, interventions, bits, payload: { copy, dtype } };
+    service.send({ id: `${k} ${key}`, model: part, place: { layer, direction, k } });
+  }
+
+  function receive({ id, relay }) {
+    const [k] = id.split(" ", 1);
+    if (id !== `${k} ${key}` || !found) return;
+    relays.set(Number(k), relay);
+    if (Number(k) === context.state.bit) announce(found);
+    surveyed(true);
   }
 
   function finish(result) {
@@ -89,8 +122,9 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
     byId("what-maps").hidden = !found;
     document.documentElement.dataset.surveyed = "true";
     if (!found) return summarise("This model is too large for the page to run it on other inputs.");
+    context.survey = found;
     draw();
-    surveyed();
+    surveyed(!isCopy || isTooLarge());
   }
 
   function summarise(reason) {
@@ -131,6 +165,7 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
     list.disabled = K === 1;
     const differences = differencesOf(found, state.bit);
     announce(found);
+    askForRelay();
     const inputs = all ? `all ${N} inputs of ${K} bits` : `a fixed sample of ${N} inputs of ${K} bits`;
     setText(
       byId("what-source"),
@@ -316,7 +351,13 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
     setText(panels.held.value, H ? formatNumber(held) : "");
   }
 
-  return { data, step, story: () => story };
+  /** The units into which the chosen bit is written. */
+  function story() {
+    const relay = relays.get(context.state.bit);
+    return relay ? { written: writtenUnits(relay) } : null;
+  }
+
+  return { data, step, story };
 }
 
 function stepsOfBits(bits) {

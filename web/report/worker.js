@@ -2,10 +2,11 @@
 // app.js then serves messages in place of starting the page. If no worker can start, the page's own thread serves them.
 
 import { ablation } from "./ablation.js";
+import { relay } from "./relay.js";
 import { trainer } from "./trainer.js";
 
 // By name, a function of `send` that returns a function of the messages.
-const SERVICES = { ablation, trainer };
+const SERVICES = { ablation, relay, trainer };
 
 const inPage = typeof document !== "undefined";
 const script = inPage ? document.currentScript?.textContent : null;

@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from glasscell.explain.lyapunov import LyapunovSpectrum, lyapunov_spectrum
     from glasscell.explain.memory_length import EffectiveMemory, effective_memory
     from glasscell.explain.quantities import ClassScore, LogProbability
-    from glasscell.explain.relays import Handover, Relay, relay
+    from glasscell.explain.relays import Handover, Relay, Stretch, relay
     from glasscell.explain.replacements import Occlusion, occlusion
     from glasscell.explain.rest_states import rest_state
 
@@ -75,6 +75,7 @@ __all__ = [
     "Relay",
     "SlowPoints",
     "SourceSteps",
+    "Stretch",
     "UnitDifferences",
     "ablation",
     "decodability",
@@ -120,7 +121,7 @@ __getattr__, __dir__ = attach(
     | dict.fromkeys(("Decodability", "decodability"), "decoding")
     | dict.fromkeys(("Dependency", "dependency"), "dependencies")
     | dict.fromkeys(("UnitDifferences", "unit_differences"), "differences")
-    | dict.fromkeys(("Handover", "Relay", "relay"), "relays")
+    | dict.fromkeys(("Handover", "Relay", "Stretch", "relay"), "relays")
     | dict.fromkeys(("Extreme", "ExtremeInputs", "extreme_inputs"), "extremes")
     | dict.fromkeys(("FixedPoints", "SlowPoints", "fixed_points"), "fixed_point_search")
     | dict.fromkeys(("LyapunovSpectrum", "lyapunov_spectrum"), "lyapunov")

@@ -41,6 +41,15 @@ class Handover(NamedTuple):
     share: float
 
 
+class Stretch(NamedTuple):
+    """Steps in a row at which one unit carries the largest share: at each of them at least `share`."""
+
+    unit: int
+    first: int
+    last: int
+    share: float
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Relay:
     """Which units carry the information of each input, and to which units they pass it.
@@ -105,6 +114,40 @@ class Relay:
         places = np.argwhere(edges >= finite_number("smallest", smallest)).tolist()
         found = [Handover(t, u, v, float(edges[t, u, v])) for t, u, v in places]
         return sorted(found, key=lambda one: -one.share)
+
+    def path(self, label: int | str) -> list[Stretch]:
+        """Return the unit with the largest share at each step, from the first change of the cells to the output.
+
+        Steps at which no unit has a positive share are left out. The largest share may be small: compare `together`.
+
+        Parameters
+        ----------
+        label : int or str
+            Number or name of the label.
+
+        Returns
+        -------
+        list of Stretch
+            In the order of processing.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the label does not exist.
+        """
+        k = label_index("label", label, self.labels)
+        first, T = int(self.written_at[k]), len(self.carried[k])
+        last = int(self.read_at[k]) if self.read_at[k] >= 0 else T - 1
+        path: list[Stretch] = []
+        by = 1 if first <= last else -1
+        for t in range(first, last + by, by) if first >= 0 else ():
+            unit = int(self.carried[k, t].argmax())
+            share = float(self.carried[k, t, unit])
+            if share > 0 and path and path[-1].unit == unit and path[-1].last == t - by:
+                path[-1] = path[-1]._replace(last=t, share=min(path[-1].share, share))
+            elif share > 0:
+                path.append(Stretch(unit, t, t, share))
+        return path
 
     def sentence(self, label: int | str) -> str:
         """Return the path of an input in words, by the rules of :mod:`glasscell.explain.sentences`.

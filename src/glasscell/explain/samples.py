@@ -273,7 +273,9 @@ def input_kind(model: Any) -> str:
 def hash_order(samples: Samples, seed: int) -> tuple[list[int], list[bytes]]:
     """Return sequences in the order of hashes of their values and a seed, and the hashes.
 
-    It does not depend on the order of the sequences, and equal sequences have equal hashes.
+    It does not depend on the order of the sequences, and equal sequences have equal hashes: BLAKE2b of 16 bytes
+    (RFC 7693) of the values up to the end of a sequence, in the dtype of the model, where the digits of the seed are
+    the key. The report computes the same hashes (web/report/hash_order.js).
     """
     key = str(non_negative_integer("seed", seed)).encode()
     lengths = np.full(len(samples), samples.T) if samples.lengths is None else samples.lengths
@@ -294,8 +296,8 @@ class Halves(NamedTuple):
 def split_halves(samples: Samples, seed: int) -> Halves:
     """Divide sequences into two halves; equal sequences are in the same half.
 
-    The half of a sequence is determined by a hash of its values and the seed, so it does not depend on the order of the
-    sequences.
+    The sequences are put in the order of :func:`hash_order` and divided as near to the middle as equal sequences allow:
+    the first part is fitted. The halves do not depend on the order of the sequences.
 
     Raises
     ------

@@ -8,10 +8,11 @@ import { test } from "node:test";
 import { crossingsOf, gradientsFrom } from "../../../../web/report/gradient_flow.js";
 import { decode, run } from "../../../../web/report/lstm.js";
 import { numbers } from "../../../../web/report/payload.js";
-import { flippedOf, inputsOf, populationOf } from "../../../../web/report/population.js";
+import { halvesOf } from "../../../../web/report/hash_order.js";
+import { flippedOf, populationOf, splitOf } from "../../../../web/report/population.js";
+import { pathOf, relayOf } from "../../../../web/report/relay.js";
 import { regularizedBeta } from "../../../../web/report/statistics.js";
 import { surveyCopies, surveySteps } from "../../../../web/report/survey.js";
-import { decodability } from "../../../../web/report/what_it_does.js";
 
 const BOUND = 1e-10;
 const folder = process.env.GLASSCELL_CASES;
@@ -41,19 +42,29 @@ const CHECKS = {
     const { bits } = payload.copy;
     const found = completed(surveyCopies(model, bits, { layer, direction: 0 }));
     const { K, N, T, H, symbols } = found;
-    const indices = new Map(
-      Array.from({ length: N }, (_, n) => [
-        parseInt(Array.from({ length: K }, (_, k) => symbols[k * N + n]).join(""), 2),
-        n,
-      ]),
-    );
-    const [fitted, scored] = halves.map((half) => half.map((code) => indices.get(code)));
-    const x = inputsOf(model, { K, N, symbols });
-    const trace = run({ ...model, N, x, targets: null, loss: null, d_outputs: null }, { backward: false });
-    const cells = trace.layers[layer].directions[0].c;
-    compare(decodability({ cells, symbols, T, H, N, K }, { fitted, scored }), expected.r2, "r2");
+    const codeOf = (n) => parseInt(Array.from({ length: K }, (_, k) => symbols[k * N + n]).join(""), 2);
+    const ascending = (numbers) => [...numbers].sort((a, b) => a - b);
+    const { fitted, scored } = found.halves;
+    assert.deepEqual([fitted, scored].map((half) => ascending(half.map(codeOf))), halves);
+    compare(found.r2, expected.r2, "r2");
+    assert.equal(T * H * K, found.difference.length);
     for (const name of ["difference", "p", "isSignificant", "flips", "jacobian"]) compare(found[name], expected[name], name);
     assert.ok(found.r2.every((value) => value <= 1 + 1e-12));
+  },
+  /** Activation patching of the cells of one bit. */
+  relay({ payload, place, sequences, expected, steps, path }) {
+    const model = decode(payload);
+    model.bits = payload.copy.bits;
+    const found = completed(relayOf(model, place));
+    assert.equal(found.N, sequences);
+    for (const name of ["carried", "together"]) compare(found[name], expected[name], name);
+    assert.deepEqual([found.writtenAt, found.readAt], steps);
+    const stretches = pathOf(found);
+    assert.deepEqual(stretches.map(({ unit, first, last }) => [unit, first, last]), path.map((one) => one.slice(0, 3)));
+    stretches.forEach(({ share }, n) => assert.ok(Math.abs(share - path[n][3]) <= BOUND));
+    const scaled = { symbol: "f", operation: "scale", value: 1 };
+    const whole = completed(relayOf({ ...model, interventions: [scaled] }, place)); // each run from the first step on
+    whole.carried.forEach((share, n) => assert.ok(Math.abs(share - found.carried[n]) <= BOUND));
   },
   /** Outputs by inputs of other models, linearised. */
   steps({ payload, expected }) {
@@ -102,18 +113,25 @@ const model = (K, extra = {}) => ({
   bits: "0".repeat(K),
   T: 2 * K + 1,
   I: 2,
-  payload: { copy: { mode: "recall", bits_per_step: 1 } },
+  payload: { dtype: "float32", copy: { mode: "recall", bits_per_step: 1 } },
   layers: [{ directions: [{ H: 8, I: 2 }] }],
   ...extra,
 });
 
-test("all inputs of up to eight bits, in an order whose even sequences are balanced", () => {
-  const { N, K, symbols, halves, all } = populationOf(model(8));
+test("all inputs of up to eight bits, in two halves of one size that have each of them once", () => {
+  const population = populationOf(model(8));
+  const { N, K, symbols, all } = population;
   assert.ok(all && N === 256);
   assert.equal(new Set(Array.from({ length: N }, (_, n) => Array.from({ length: K }, (_, k) => symbols[k * N + n]).join(""))).size, N);
-  for (const half of [halves.fitted, halves.scored]) {
-    for (let k = 0; k < K; k++) assert.equal(half.reduce((sum, n) => sum + symbols[k * N + n], 0), N / 4);
-  }
+  const { halves } = splitOf(model(8), population);
+  assert.deepEqual([halves.fitted.length, halves.scored.length], [N / 2, N / 2]);
+  assert.equal(new Set([...halves.fitted, ...halves.scored]).size, N);
+});
+
+test("equal sequences are in one half", () => {
+  const digests = ["b", "a", "a", "c", "a", "a", "b"];
+  const order = [1, 2, 4, 5, 0, 6, 3];
+  assert.deepEqual(halvesOf({ order, digests }), { fitted: [1, 2, 4, 5], scored: [0, 3, 6] });
 });
 
 test("a pair of sequences differs in its bit alone", () => {
