@@ -40,7 +40,7 @@ def build(page: str) -> str:
         "html_title": title,
         "html_attributes": attributes,
         "style": _styles(folder),
-        "body": (folder / "body.html").read_text(encoding="utf-8").rstrip(),
+        "body": re.sub(r"\n +", "\n", (folder / "body.html").read_text(encoding="utf-8")).rstrip(),
         "script": _scripts(folder),
     }
     shell = (SOURCES / "shell.html").read_text(encoding="utf-8")
@@ -124,8 +124,8 @@ def _as_function(name: str, source: str) -> str:
 
 
 def _variable(module: str) -> str:
-    """``"../shared/number_text.js"`` → ``module_number_text``; module names are unique in a page."""
-    return "module_" + re.sub(r"\W", "_", Path(module).stem)
+    """``"../shared/number_text.js"`` → ``m_number_text``; module names are unique in a page."""
+    return "m_" + re.sub(r"\W", "_", Path(module).stem)
 
 
 def _renamings(names: str) -> list[tuple[str, str]]:

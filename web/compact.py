@@ -1,4 +1,4 @@
-"""Make JavaScript and CSS smaller: remove comments and white space, and nothing else.
+"""Make JavaScript and CSS smaller: remove comments and white space, and write const as let.
 
 Names stay, so that the script of a page can be read in a debugger. Text in strings, template literals and regular
 expressions does not change.
@@ -10,6 +10,7 @@ from collections.abc import Iterator
 OPERATORS = "=*/%<>!&|?:,;(){}[]"  # white space around them has no meaning; + and - can be doubled
 CONTINUES_AFTER = re.compile(r"([=*/%<>!&|?:,;({\[]|=>)\n+")  # an expression does not end at these
 CONTINUES_BEFORE = re.compile(r"\n+([=*%<>&|?:,;)}\].])")
+CONST = re.compile(r"(?<![.\w$])const\b(?=[ {\[])")  # a binding that nothing assigns is the same with let
 AROUND_OPERATOR = re.compile(rf" ?([{re.escape(OPERATORS)}]) ?")
 AROUND_SIGN = re.compile(r"(?<![+-]) ([+-]) (?![+-])")
 REGEX_FOLLOWS = re.compile(r"(?:^|[(,=:\[!&|?{};]|\breturn|\btypeof)\s*$")
@@ -106,6 +107,7 @@ def _end_of_expression(source: str, start: int) -> int:
 def _compact_code(code: str, *, after_text: bool) -> str:
     """Remove white space from code between two texts; after a text, a line end at the beginning stays."""
     code = re.sub(r"[ \t]+", " ", re.sub(r"\s*\n\s*", "\n", code))
+    code = CONST.sub("let", code)
     code = AROUND_SIGN.sub(r"\1", AROUND_OPERATOR.sub(r"\1", code))
     code = CONTINUES_BEFORE.sub(r"\1", CONTINUES_AFTER.sub(r"\1", code))
     return code if after_text else code.lstrip()
