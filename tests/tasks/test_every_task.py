@@ -24,6 +24,9 @@ CASES = {
     "noise-free lag": (tasks.NoiseFreeLag(6), (12, 100, 0.03), 0.5),
     "distractors 2b": (tasks.DistractorLag("2b", 4), (12, 100, 0.03), 0.9),
     "distractors 2c": (tasks.DistractorLag("2c", 2, 2), (12, 100, 0.03), 0.5),
+    "two-sequence 3a": (tasks.TwoSequence("3a", 3, 8), (8, 60, 0.03), 0.5),
+    "two-sequence 3b": (tasks.TwoSequence("3b", 3, 8), (8, 60, 0.03), 0.6),
+    "two-sequence 3c": (tasks.TwoSequence("3c", 3, 8), (8, 60, 0.03), 0.85),
 }
 TASKS = [task for task, *_ in CASES.values()]
 each_task = pytest.mark.parametrize("task", TASKS, ids=CASES)

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from glasscell.tasks.multiplication import Multiplication
     from glasscell.tasks.noise_free_lag import NoiseFreeLag
     from glasscell.tasks.temporal_order import TemporalOrder
+    from glasscell.tasks.two_sequence import TwoSequence
     from glasscell.tasks.vector_copy import VectorCopy
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Multiplication",
     "NoiseFreeLag",
     "TemporalOrder",
+    "TwoSequence",
     "VectorCopy",
     "decode",
     "encode",
@@ -39,6 +41,6 @@ __getattr__, __dir__ = attach(
     {"Adding": "adding", "ContinualReber": "continual_reber", "Copy": "copy", "CopyMemory": "copy_memory"}
     | {"DistractorLag": "distractor_lag", "EmbeddedReber": "embedded_reber"}
     | {"Multiplication": "multiplication", "NoiseFreeLag": "noise_free_lag"}
-    | {"TemporalOrder": "temporal_order", "VectorCopy": "vector_copy"}
+    | {"TemporalOrder": "temporal_order", "TwoSequence": "two_sequence", "VectorCopy": "vector_copy"}
     | {"decode": "binary", "encode": "binary"},
 )
