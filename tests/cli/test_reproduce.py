@@ -1,12 +1,17 @@
 """Law: `glasscell reproduce` prints rows and figures, writes its files, and reports mistakes in one line."""
 
 import json
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 
 import pytest
 
-from glasscell.cli import main
+from glasscell.cli import main, reproduce
 from glasscell.papers import Experiment, Outcome, registry
+from glasscell.papers.reproduction import train_experiment
 
 
 def train(seed, *, quick, data):
@@ -30,8 +35,8 @@ def fake(monkeypatch, tmp_path):
 
 def test_one_experiment(capsys, tmp_path):
     assert main(["reproduce", "one", "--out", "results"]) == 0
-    out = capsys.readouterr().out
-    assert "seed 2: score 2" in out
+    out, progress = capsys.readouterr()
+    assert "seed 2: score 2" in progress
     assert "- Paper: 12." in out
     assert "- Here: 3 rows." in out
     assert "**Met**" in out
@@ -59,10 +64,10 @@ def test_results_are_replaced_or_continued_when_that_is_said(capsys):
     assert main(["reproduce", "two"]) == 2
     assert "two.jsonl exists already; --overwrite replaces it, --continue adds to it" in capsys.readouterr().err
     assert main(["reproduce", "two", "--continue", "--seeds", "3"]) == 0
-    assert "seed 1" not in (out := capsys.readouterr().out)
-    assert "seed 2" in out
+    assert "seed 1" not in (progress := capsys.readouterr().err)
+    assert "seed 2" in progress
     assert main(["reproduce", "two", "--overwrite"]) == 0
-    assert "seed 0" in capsys.readouterr().out
+    assert "seed 0" in capsys.readouterr().err
 
 
 def test_the_list(capsys):
@@ -81,6 +86,7 @@ def test_the_list(capsys):
         (["one", "--all"], "needs names of experiments or --all, not both"),
         (["one", "--list"], "NAME must be left out with --list"),
         (["one", "--seeds", "0"], "--seeds must be at least 1, got 0"),
+        (["one", "--processes", "0"], "--processes must be at least 1, got 0"),
         (["one", "--data", "none"], "--data: there is no folder none"),
         (["music"], "music needs --data FOLDER with music/x.npz"),
         (["music", "--data", "."], "music needs --data FOLDER with music/x.npz"),
@@ -97,3 +103,32 @@ def test_a_mistake_is_one_line(arguments, words, capsys, tmp_path):
     assert words in captured.err
     assert captured.err.count("\n") == 1
     assert not (tmp_path / "runs").exists()
+
+
+def test_an_interrupt_names_the_rows_that_are_kept(monkeypatch, capsys):
+    def interrupted(seed, *, quick, data):
+        if seed == 1:
+            raise KeyboardInterrupt
+        return {"score": 1.0}
+
+    monkeypatch.setattr(registry, "EXPERIMENTS", {"one": replace(experiment("one"), train=interrupted)})
+    assert main(["reproduce", "one"]) == 130
+    assert "interrupted; 1 row in runs/papers/one.jsonl; --continue goes on" in capsys.readouterr().err
+
+
+def test_processes_run_the_trainings(tmp_path, monkeypatch):
+    """Threads stand for them here: what they are sent can be pickled, and the rows are the same."""
+    asked = []
+
+    def executor(processes):
+        asked.append(processes)
+        return ThreadPoolExecutor(processes)
+
+    assert main(["reproduce", "two", "--out", "a"]) == 0
+    monkeypatch.setattr(reproduce, "_executor", executor)
+    assert main(["reproduce", "two", "--out", "b", "--processes", "2"]) == 0
+    rows = [json.loads((tmp_path / folder / "two.json").read_text())["rows"] for folder in "ab"]
+    assert [[row["scores"]["score"] for row in some] for some in rows] == [[0, 1]] * 2
+    assert asked == [2]
+    sent = partial(train_experiment, "two", quick=True, data=None)
+    assert pickle.loads(pickle.dumps(sent))(seed=1)["score"] == 0.25

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from glasscell.papers import EXPERIMENTS, Experiment, Outcome, Reproduction, find, run_rows
+from glasscell.papers import EXPERIMENTS, Experiment, Outcome, Reproduction, find, registry, run_rows
 from glasscell.papers.page import page, read_folder, section, table
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -28,6 +28,11 @@ FAKE = Experiment(
 )  # fmt: skip
 
 
+@pytest.fixture
+def fake(monkeypatch):
+    monkeypatch.setattr(registry, "EXPERIMENTS", {"fake": FAKE})
+
+
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_every_experiment_is_complete(name):
     experiment = EXPERIMENTS[name]
@@ -41,26 +46,24 @@ def test_every_experiment_is_complete(name):
     assert all(difference.endswith(".") for difference in (*experiment.differences, experiment.remark or "."))
 
 
-def test_a_run_becomes_a_result(tmp_path):
-    seen, file = [], tmp_path / "fake.jsonl"
-    rows = run_rows(FAKE, seeds=2, file=file, on_row=seen.append)
-    assert rows == seen == [json.loads(line) for line in file.read_text().splitlines()]
+def test_a_run_becomes_a_result(fake, tmp_path):
+    rows = run_rows("fake", file=tmp_path / "fake.jsonl")
     assert [(row["setting"]["size"], row["seed"], row["scores"]["score"]) for row in rows] == [
         (1, 0, 10),
         (1, 1, 11),
         (2, 0, 20),
         (2, 1, 21),
     ]
-    assert all(row["scores"]["nan"] is None and row["scores"]["processor_seconds"] >= 0 for row in rows)
     result = Reproduction.of(FAKE, rows, quick=False, version="1")
     assert (result.figure, result.met, result.failures, result.quick) == ("best 21", True, 0, None)
     assert result.command == "glasscell reproduce fake"
+    assert all(row["scores"]["nan"] is None and row["scores"]["processor_seconds"] >= 0 for row in result.rows)
     (tmp_path / "fake.json").write_text(result.json())
     assert read_folder(tmp_path) == [result]
 
 
-def test_failures_are_kept_and_decide(tmp_path):
-    rows = run_rows(FAKE, seeds=3, file=tmp_path / "fake.jsonl")
+def test_failures_are_kept_and_decide(fake):
+    rows = run_rows("fake", seeds=3)
     result = Reproduction.of(FAKE, rows, quick=False, version="1")
     assert [row["error"] for row in rows if row["status"] == "failed"] == ["ValueError: seed 2 fails"] * 2
     assert (result.met, result.failures, result.seeds) == (False, 2, 3)
@@ -68,18 +71,18 @@ def test_failures_are_kept_and_decide(tmp_path):
     assert "2 of 6 trainings ended with an error" in section(result)
 
 
-def test_a_quick_run_decides_nothing():
-    result = Reproduction.of(FAKE, run_rows(FAKE, seeds=1, quick=True), quick=True, version="1")
+def test_a_quick_run_decides_nothing(fake):
+    result = Reproduction.of(FAKE, run_rows("fake", quick=True), quick=True, version="1")
     assert (result.met, result.quick) == (None, "1 instead of 2 seeds, size 1")
     assert "| fake (quick) | 12 | best 2 | 1 | not decided |" in table([result])
 
 
-def test_rows_are_not_repeated(tmp_path):
-    file, seen = tmp_path / "fake.jsonl", []
-    first = run_rows(FAKE, seeds=1, file=file)
-    rows = run_rows(FAKE, seeds=2, file=file, resume=True, on_row=seen.append)
-    assert [(row["setting"]["size"], row["seed"]) for row in seen] == [(1, 1), (2, 1)]
-    assert sorted(map(str, rows)) == sorted(map(str, [*first, *seen]))
+def test_rows_are_not_repeated(fake, tmp_path):
+    file = tmp_path / "fake.jsonl"
+    (one, two) = run_rows("fake", seeds=1, file=file)
+    rows = run_rows("fake", seeds=2, file=file, resume=True)
+    assert [(row["setting"]["size"], row["seed"]) for row in rows] == [(1, 0), (1, 1), (2, 0), (2, 1)]
+    assert (rows[0], rows[2]) == (one, two)
 
 
 @pytest.mark.parametrize("content", ["", "{", "[1]", "{}"])
@@ -99,7 +102,7 @@ def test_an_unknown_name_lists_the_nearest(name, nearest):
 
 def test_a_tiny_experiment_learns():
     """Real training, in a second: the quick form of the embedded Reber grammar."""
-    (row,) = run_rows(EXPERIMENTS["embedded-reber"], seeds=1, quick=True)
+    (row,) = run_rows("embedded-reber", seeds=1, quick=True)
     result = Reproduction.of(EXPERIMENTS["embedded-reber"], [row], quick=True, version="1")
     assert row["status"] == "finished", row["error"]
     assert row["scores"]["stopped"] - row["scores"]["criterion"] >= 200

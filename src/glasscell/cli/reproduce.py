@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from glasscell import __version__
 from glasscell.atomic_files import write_atomically
+from glasscell.cli.interrupts import Interrupted
 from glasscell.cli.outputs import path_argument
-from glasscell.cli.terminal import counted, format_seconds
+from glasscell.cli.terminal import counted
 from glasscell.escaping import escape
 from glasscell.validation import positive_integer
 
@@ -42,6 +44,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument(
         "--out", type=path_argument, default=DEFAULT_FOLDER, metavar="FOLDER", help=f"default {DEFAULT_FOLDER}"
     )
+    parser.add_argument("--processes", type=int, default=1, metavar="N", help="trainings at a time (default 1)")
     again = parser.add_mutually_exclusive_group()
     again.add_argument("--overwrite", action="store_true", help="replace earlier results")
     again.add_argument("--continue", dest="resume", action="store_true", help="keep earlier rows, and add the others")
@@ -60,8 +63,9 @@ def run(options: argparse.Namespace) -> int:
     if bool(options.names) == options.all:
         raise ValueError("reproduce needs names of experiments or --all, not both; --list prints the names")
     experiments = list(EXPERIMENTS.values()) if options.all else [find(name) for name in options.names]
-    if options.seeds is not None:
-        positive_integer("--seeds", options.seeds)
+    for option in ("seeds", "processes"):
+        if getattr(options, option) is not None:
+            positive_integer(f"--{option}", getattr(options, option))
     if options.data is not None and not options.data.is_dir():
         raise FileNotFoundError(f"--data: there is no folder {options.data}")
     files = {experiment.name: _files(experiment, options) for experiment in experiments}
@@ -101,21 +105,29 @@ def _files(experiment: Experiment, options: argparse.Namespace) -> dict[str, Pat
 
 
 def _reproduce(experiment: Experiment, options: argparse.Namespace, files: Mapping[str, Path]) -> Reproduction:
-    """Run one experiment, print its rows as they come and its section, and write its files."""
+    """Run one experiment, print its section, and write its files."""
     from glasscell.papers.page import section, table  # noqa: PLC0415
     from glasscell.papers.reproduction import Reproduction, run_rows  # noqa: PLC0415
+    from glasscell.sweeps import SweepInterrupted  # noqa: PLC0415
 
     seeds = options.seeds or (experiment.quick_seeds if options.quick else experiment.seeds)
     print(f"{experiment.name}: {escape(experiment.paper)}, {counted(seeds, 'seed')}", flush=True)
-    rows = run_rows(
-        experiment,
-        seeds=seeds,
-        quick=options.quick,
-        data=options.data,
-        file=files["jsonl"],
-        resume=options.resume,
-        on_row=_print_row,
-    )
+    with _executor(options.processes) as executor:
+        try:
+            rows = run_rows(
+                experiment.name,
+                seeds=seeds,
+                quick=options.quick,
+                data=options.data,
+                file=files["jsonl"],
+                resume=options.resume,
+                executor=executor,
+                progress=True,
+            )
+        except SweepInterrupted as error:
+            raise Interrupted(
+                f"{counted(len(error.result.rows), 'row')} in {files['jsonl']}; --continue goes on"
+            ) from None
     result = Reproduction.of(experiment, rows, quick=options.quick, version=__version__)
     text = section(result)
     write_atomically(files["json"], result.json().encode())
@@ -124,17 +136,14 @@ def _reproduce(experiment: Experiment, options: argparse.Namespace, files: Mappi
     return result
 
 
-def _print_row(row: Mapping[str, Any]) -> None:
-    setting = "".join(f", {name} {value}" for name, value in row["setting"].items())
-    scores = ", ".join(f"{name} {_format(value)}" for name, value in row["scores"].items() if name[:9] != "processor")
-    text = f"failed: {row['error']}" if row["status"] == "failed" else scores
-    print(escape(f"  seed {row['seed']}{setting}: {text} ({format_seconds(row['seconds'])})"), flush=True)
+def _executor(processes: int) -> AbstractContextManager[Any]:
+    """Return None for one process: trainings then run in this one."""
+    if processes == 1:
+        return nullcontext()
+    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415 - only with --processes
+    from multiprocessing import get_context  # noqa: PLC0415
 
-
-def _format(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return f"{value:,}" if isinstance(value, int) else ("never" if value is None else str(value))
+    return ProcessPoolExecutor(processes, get_context("spawn"))
 
 
 def escape_lines(text: str) -> str:

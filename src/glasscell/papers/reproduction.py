@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
-from itertools import product
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from glasscell.manifest_files import finite_or_none
 from glasscell.papers.experiment import Experiment, Row
+from glasscell.papers.registry import find
+from glasscell.sweeps.running import sweep
 
 TEXTS = ("name", "paper", "claim", "paper_figure", "criterion", "remark")  # of an experiment
 
@@ -81,7 +83,7 @@ class Reproduction:
             minutes=round(sum(row["seconds"] for row in rows) / 60, 2),
             processor_minutes=round(sum(row["scores"].get("processor_seconds", 0) for row in finished) / 60, 2),
             version=version,
-            rows=[dict(row) for row in rows],
+            rows=[finite_or_none(_rounded(row)) for row in rows],
         )
 
     @classmethod
@@ -114,57 +116,53 @@ class Reproduction:
         return {True: "met", False: "missed", None: "not decided"}[self.met]
 
 
-class TimedTraining:
-    """The training of an experiment, with the processor time as an additional score; can be sent to a process."""
+def _rounded(row: Row) -> dict[str, Any]:
+    return {**row, "seconds": round(row["seconds"], 2)}
 
-    def __init__(self, experiment: Experiment, *, quick: bool, data: Path | None) -> None:
-        self.train, self.quick, self.data = experiment.train, quick, data
 
-    def __call__(self, seed: int, **setting: Any) -> dict[str, Any]:
-        """Train with this seed, and return the scores."""
-        processor = time.process_time()
-        scores = dict(self.train(seed, quick=self.quick, data=self.data, **setting))
-        finite: dict[str, Any] = finite_or_none(scores)
-        return finite | {"processor_seconds": round(time.process_time() - processor, 2)}
+def train_experiment(name: str, /, *, seed: int, quick: bool, data: str | None, **setting: Any) -> dict[str, Any]:
+    """Train with this seed, and return the scores and the processor time."""
+    processor = time.process_time()
+    scores = find(name).train(seed, quick=quick, data=None if data is None else Path(data), **setting)
+    return {**scores, "processor_seconds": round(time.process_time() - processor, 2)}
 
 
 def run_rows(
-    experiment: Experiment,
+    name: str,
     *,
-    seeds: int,
+    seeds: int | None = None,
     quick: bool = False,
     data: Path | None = None,
     file: Path | None = None,
     resume: bool = False,
-    on_row: Callable[[Row], None] | None = None,
-) -> list[dict[str, Any]]:
-    """Train with all settings and seeds, and return the rows; each is written to `file` when it comes."""
-    train, rows = TimedTraining(experiment, quick=quick, data=data), list[dict[str, Any]]()
-    if resume and file is not None and file.exists():
-        rows = [json.loads(line) for line in file.read_text("utf-8").splitlines()]
-    done = {_key(row["setting"], row["seed"]) for row in rows}
-    for values in product(*experiment.settings.values()):
-        setting = dict(zip(experiment.settings, values, strict=True))
-        for seed in range(seeds):
-            if _key(setting, seed) not in done:
-                rows.append(_row(train, setting, seed))
-                if file is not None:
-                    with file.open("a", encoding="utf-8") as lines:
-                        lines.write(json.dumps(rows[-1]) + "\n")
-                if on_row is not None:
-                    on_row(rows[-1])
-    return rows
+    executor: Any = None,
+    progress: bool = False,
+) -> list[Row]:
+    """Train an experiment with all of its settings and seeds by :func:`glasscell.sweep`, and return the rows.
 
-
-def _key(setting: Mapping[str, Any], seed: int) -> str:
-    return json.dumps([setting, seed], sort_keys=True)
-
-
-def _row(train: TimedTraining, setting: dict[str, Any], seed: int) -> dict[str, Any]:
-    start, scores, error = time.perf_counter(), dict[str, Any](), ""
-    try:
-        scores = train(seed, **setting)
-    except Exception as failure:  # noqa: BLE001 - the row has it
-        error = f"{type(failure).__name__}: {failure}"
-    status, seconds = "failed" if error else "finished", round(time.perf_counter() - start, 2)
-    return {"setting": setting, "seed": seed, "status": status, "error": error, "seconds": seconds, "scores": scores}
+    Parameters
+    ----------
+    name : str
+        Of the experiment.
+    seeds : int, optional
+        Default: that of the experiment, for a quick run its `quick_seeds`.
+    quick : bool
+        Smaller sizes.
+    data : path, optional
+        Folder with the user's data.
+    file, resume, executor, progress
+        See :func:`glasscell.sweep`.
+    """
+    experiment = find(name)
+    folder = None if data is None else str(data.resolve())
+    grid: dict[str, Any] = dict(experiment.settings)
+    result = sweep(
+        partial(train_experiment, name, quick=quick, data=folder),
+        seeds=(experiment.quick_seeds if quick else experiment.seeds) if seeds is None else seeds,
+        file=file,
+        resume=resume,
+        executor=executor,
+        progress=progress,
+        **grid,
+    )
+    return [dict(row) for row in result.rows]
