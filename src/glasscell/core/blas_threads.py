@@ -102,6 +102,19 @@ def with_one_blas_thread(function: Callable[[], T]) -> T:
                     set_threads(limit.user_threads)
 
 
+def with_blas_threads(function: Callable[[], T], num_threads: int) -> T:
+    """Call a function while NumPy's BLAS uses at most this many threads, then restore their number."""
+    blas = _blas()
+    before = 1 if blas is None else blas.get_threads()
+    if blas is None or before <= num_threads:
+        return function()
+    try:
+        blas.set_threads(num_threads)
+        return function()
+    finally:
+        blas.set_threads(before)
+
+
 class _Blas(NamedTuple):
     """Functions of NumPy's BLAS that get and set its number of threads."""
 

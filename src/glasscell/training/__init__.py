@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from glasscell.training.fitting import fit
     from glasscell.training.history import History
     from glasscell.training.loop import Training
+    from glasscell.training.parallel.errors import RankError
+    from glasscell.training.parallel.training import ParallelTraining
     from glasscell.training.tensorboard import TensorBoard
     from glasscell.training.trace_recorder.recorder import TraceRecorder
 
@@ -24,6 +26,8 @@ __all__ = [
     "CheckpointFolder",
     "CheckpointWarning",
     "History",
+    "ParallelTraining",
+    "RankError",
     "TensorBoard",
     "TraceRecorder",
     "Training",
@@ -42,6 +46,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {"progress": "progress", "schedules": "schedules", "TraceRecorder": "trace_recorder.recorder"}
     | {"fit": "fitting", "History": "history", "Training": "loop", "TrainingOptions": "arguments"}
+    | {"ParallelTraining": "parallel.training", "RankError": "parallel.errors"}
     | dict.fromkeys(("CheckpointError", "CheckpointWarning"), "checkpoint_errors")
     | {"TensorBoard": "tensorboard"}
     | {"CheckpointFolder": "checkpoints", "has_checkpoint": "checkpoint_files"}

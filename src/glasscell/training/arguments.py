@@ -24,7 +24,7 @@ from glasscell.models.protocol import Trainable
 from glasscell.training.divergence import FACTOR
 from glasscell.training.schedules import Schedule, cosine, linear, warmup
 from glasscell.training.sources import NumbersPerStep, attribute, is_arrays, source_of, training_part
-from glasscell.validation import choice, finite_number, positive_integer, positive_number
+from glasscell.validation import boolean, choice, finite_number, positive_integer, positive_number
 
 T = TypeVar("T")
 OnFailure: TypeAlias = Literal["raise", "skip", "restore_best_and_halve_lr"]
@@ -69,6 +69,9 @@ class TrainingOptions:
     keep_checkpoints: int = 2
     resume: bool | StrPath = False
     seed: Seed = 0
+    comm: Any = None
+    change_ranks: bool = False
+    compare_ranks_every: int | None = 100
 
     def __post_init__(self) -> None:
         choice("keep", self.keep, (None, "last", "best"))
@@ -80,6 +83,8 @@ class TrainingOptions:
             raise TypeError(f"stop_at must be a mapping such as {{'loss': 0.01}}, got {self.stop_at!r}")
         if self.stop_at is not None and not self.stop_at:
             raise ValueError("stop_at must name at least one score, such as {'loss': 0.01}, got {}")
+        boolean("change_ranks", self.change_ranks)
+        optional(positive_integer, "compare_ranks_every", self.compare_ranks_every)
 
     def value(self, name: str, defaults: Mapping[str, Any]) -> Any:
         """Return an option. Default: that of the model, or that of the library."""
@@ -130,6 +135,13 @@ class Setup:
 def optional(check: Callable[[str, T], T], name: str, value: T | None) -> T | None:
     """Return a checked value, or None."""
     return None if value is None else check(name, value)
+
+
+def check_comm(options: TrainingOptions, *, accepts_ranks: bool) -> None:
+    """Raise ValueError for a communicator of several processes that would be ignored."""
+    size = 1 if options.comm is None or accepts_ranks else options.comm.Get_size()
+    if size > 1:
+        raise ValueError(f"comm must have one process for a Training, got {size}: ParallelTraining takes more")
 
 
 def trainable_model(model: Any) -> Trainable:

@@ -6,6 +6,8 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 from warnings import warn
@@ -14,6 +16,7 @@ from glasscell.escaping import one_line
 from glasscell.training.arguments import TrainingOptions, optional
 from glasscell.training.checkpoint_errors import CheckpointError, CheckpointWarning
 from glasscell.training.state_comparison import check_state
+from glasscell.training.training_state import state_of, stored_ranks
 from glasscell.validation import positive_integer
 
 if TYPE_CHECKING:
@@ -95,6 +98,11 @@ class TrainingCheckpoints:
         self._replaced: Any = None  # handler of Ctrl-C
         self.interrupted = False
 
+    @property
+    def is_active(self) -> bool:
+        """Whether :meth:`after_update` is to be called."""
+        return self.folder is not None
+
     # Begin and end
 
     def __enter__(self) -> Self:
@@ -106,18 +114,14 @@ class TrainingCheckpoints:
                 self._resume(options.resume)
             self._has_begun = True
             return self
-        self.folder = CheckpointFolder(options.checkpoint, options.keep_checkpoints)
-        self._began, self._seconds, self.interrupted = time.monotonic(), 0.0, False
+        self.folder, self.interrupted = CheckpointFolder(options.checkpoint, options.keep_checkpoints), False
+        self._began, self._seconds = time.monotonic(), 0.0
         try:
             self._begin(self.folder, options)
         except BaseException:
             self.folder.close()
             raise
-        if threading.current_thread() is threading.main_thread():
-            handler = signal.getsignal(signal.SIGINT)
-            if handler is signal.default_int_handler:
-                self._replaced = handler
-                signal.signal(signal.SIGINT, self._handle)
+        self._take_signals()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -127,39 +131,48 @@ class TrainingCheckpoints:
             self._record_end(self.folder, error)
         finally:
             self.folder.close()
-            if self._replaced is not None:
-                signal.signal(signal.SIGINT, self._replaced)
-                self._replaced = None
+            self._return_signals()
         if error is None and self._failure is not None:
             raise self._error(self._failure)
         if error is None and self.interrupted:
             raise KeyboardInterrupt(self._place())
 
+    def _take_signals(self) -> None:
+        """Handle Ctrl-C, unless the user does."""
+        if threading.current_thread() is threading.main_thread():
+            handler = signal.getsignal(signal.SIGINT)
+            if handler is signal.default_int_handler:
+                self._replaced = handler
+                signal.signal(signal.SIGINT, self._handle)
+
+    def _return_signals(self) -> None:
+        if self._replaced is not None:
+            signal.signal(signal.SIGINT, self._replaced)
+            self._replaced = None
+
     def _resume(self, folder: Any) -> None:
         """Restore the training from the newest complete checkpoint of a folder."""
-        from glasscell.training.checkpoint_files import read_newest  # noqa: PLC0415 - only where it is used
-
-        stored = read_newest(folder)
-        if stored is None:
-            raise FileNotFoundError(f"resume must be a folder with a checkpoint, got {folder!s}, which has none")
-        resume(self._training, stored)
+        resume(self._training, newest_checkpoint(folder))
 
     def _begin(self, folder: CheckpointFolder, options: TrainingOptions) -> None:
         """Resume the training, and write a checkpoint, or that the run goes on."""
         if not self._has_begun and options.resume is not False:
-            source = options.checkpoint if options.resume is True else options.resume
-            self._resume(source)
-            if not _is_same(source, options.checkpoint):
-                folder.begin_run()
-        elif not self._has_begun:
-            folder.begin_run()
-        entries, updates = folder.manifest["checkpoints"], self._training.history.updates
-        if entries and entries[-1]["updates"] == updates:
-            folder.set_state("running")
-            self._written = updates
-        else:
+            self._resume(options.checkpoint if options.resume is True else options.resume)
+        if self._begin_run(folder, options):
             self._save()
         self._has_begun = True
+
+    def _begin_run(self, folder: CheckpointFolder, options: TrainingOptions) -> bool:
+        """Record that the run goes on; return whether the folder needs a checkpoint of this update first."""
+        source = options.checkpoint if options.resume is True else options.resume or None
+        if not self._has_begun and not _is_same(source, options.checkpoint):
+            folder.begin_run()
+        entries, updates = folder.manifest["checkpoints"], self._training.history.updates
+        if not entries or entries[-1]["updates"] != updates:
+            return True
+        folder.set_state("running")
+        self._written = updates
+        return False
 
     def _handle(self, number: int, frame: Any) -> None:
         if self.interrupted:
@@ -222,10 +235,15 @@ class TrainingCheckpoints:
     def _is_due(self, updates: int, *, evaluated: bool) -> bool:
         if self._every is not None:
             return bool(updates % self._every == 0)
-        now = time.monotonic()
-        if evaluated and self._seconds <= TIME_SHARE * (now - self._began):
-            return True
-        return now - self._ended >= SECONDS_BETWEEN
+        return (evaluated and self._is_affordable()) or self._is_overdue()
+
+    def _is_affordable(self) -> bool:
+        """Return whether the checkpoints so far have taken less than their share of the time."""
+        return self._seconds <= TIME_SHARE * (time.monotonic() - self._began)
+
+    def _is_overdue(self) -> bool:
+        """Return whether the last checkpoint was long ago."""
+        return time.monotonic() - self._ended >= SECONDS_BETWEEN
 
     def _try_to_save(self, state: RunState = "running", reason: str = "") -> None:
         try:
@@ -254,8 +272,45 @@ class TrainingCheckpoints:
         )
 
 
+def newest_checkpoint(folder: Any) -> StoredTraining:
+    """Return the newest complete checkpoint of a folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none.
+    """
+    from glasscell.training.checkpoint_files import read_newest  # noqa: PLC0415 - only where it is used
+
+    stored = read_newest(folder)
+    if stored is None:
+        raise FileNotFoundError(f"resume must be a folder with a checkpoint, got {folder!s}, which has none")
+    return stored
+
+
 def resume(training: Any, stored: StoredTraining) -> None:
     """Restore a training from a checkpoint of the same model, data and options.
+
+    Raises and warns as :func:`check_stored`.
+    """
+    check_stored(training, stored)
+    with file_errors(stored):
+        training.restore(stored.state)
+
+
+@contextmanager
+def file_errors(stored: StoredTraining) -> Iterator[None]:
+    """Raise ValueError, which names the file, for errors of a state that was changed on purpose."""
+    try:
+        yield
+    except (AttributeError, LookupError, OverflowError, TypeError) as error:
+        raise ValueError(f"{stored.path} does not fit the training: {one_line(error)}") from None
+
+
+def check_stored(training: Any, stored: StoredTraining) -> None:
+    """Check that a checkpoint is one of the same model, data and options.
+
+    The entry ``ranks`` of its state, of several processes, is removed if their number is to change.
 
     Warns
     -----
@@ -272,12 +327,20 @@ def resume(training: Any, stored: StoredTraining) -> None:
     if different := difference(stored.description, training.description):
         raise ValueError(f"resume must continue the training of {stored.path} with the same arguments, got {different}")
     try:
-        check_state(stored.state, training.state(copy=False))
+        before, now = stored_ranks(stored.state), training.num_ranks
     except ValueError as error:
         raise ValueError(f"{stored.path} does not fit the training: {one_line(error)}") from None
+    if before != now and not training.options.change_ranks:
+        raise ValueError(
+            f"comm must have as many processes as the training of {stored.path}, {before}, got {now}: "
+            "pass change_ranks=True to go on with another number"
+        )
+    if before != now:
+        stored.state.pop("ranks", None)
     try:
-        training.restore(stored.state)
-    except (AttributeError, LookupError, OverflowError, TypeError) as error:  # the file was changed on purpose
+        state = {name: value for name, value in stored.state.items() if name != "ranks"}
+        check_state(state, state_of(training, copy=False))
+    except ValueError as error:
         raise ValueError(f"{stored.path} does not fit the training: {one_line(error)}") from None
     if other := other_environment(stored.description, training.description):
         warn(

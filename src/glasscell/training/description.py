@@ -37,31 +37,32 @@ from glasscell.training.threads import SMALL_STEP
 MAX_JSON = 4096  # bytes of a configuration that is stored whole; of a longer one the checksum
 
 
-def describe(training: Any) -> dict[str, Any]:
-    """Return the description of a training."""
+def describe(training: Any, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """Return the description of a training; `data` replaces that of its data."""
     return {
         "version": _version("glasscell"),
         "model": _describe_model(training),
-        "data": _describe_data(training_part(training.data)),
+        "data": _describe_data(training_part(training.data)) if data is None else dict(data),
         "validation": _describe_validation(training.validation),
         "options": _describe_options(training),
         "limits": {"updates": training.updates, "epochs": training.epochs},
-        "environment": describe_environment(training.model, training.batch_size),
+        "environment": describe_environment(training.model, training.batch_size)
+        | ({"ranks": training.num_ranks} if training.num_ranks > 1 else {}),
     }
 
 
 def difference(stored: Mapping[str, Any], current: Mapping[str, Any]) -> str:
     """Return the first entry in which a training differs from that of a checkpoint; empty if it may go on."""
     for part in ("version", "model", "data", "options", "validation"):
-        for name, before, now in _differences(part, stored.get(part), current[part]):
-            return f"{name} {_short(now)}, where it was {_short(before)}"
+        for name, before, now in value_differences(part, stored.get(part), current[part]):
+            return f"{name} {shortened(now)}, where it was {shortened(before)}"
     return ""
 
 
 def other_environment(stored: Mapping[str, Any], current: Mapping[str, Any]) -> str:
     """Return how the environment differs from that of a checkpoint; empty if results have the same bits."""
-    differences = _differences("", stored.get("environment"), current["environment"])
-    return ", ".join(f"{name} {_short(now)} instead of {_short(before)}" for name, before, now in differences)
+    differences = value_differences("", stored.get("environment"), current["environment"])
+    return ", ".join(f"{name} {shortened(now)} instead of {shortened(before)}" for name, before, now in differences)
 
 
 def describe_environment(model: Any, batch_size: int) -> dict[str, Any]:
@@ -84,12 +85,15 @@ def _describe_model(training: Any) -> dict[str, Any]:
     parameters = {name: [*view.shape] for name, view in model.parameters.items()}
     user_model = training._user_model  # noqa: SLF001 - of the same package
     description = {"class": type(user_model).__name__, "dtype": str(np.dtype(model.dtype))}
-    return description | {"parameters": _shortened(parameters), "config": _config(getattr(model, "config", None))}
+    return description | {
+        "parameters": _json_or_checksum(parameters),
+        "config": _config(getattr(model, "config", None)),
+    }
 
 
 def _config(config: Any) -> Any:
     try:
-        return _shortened(json.loads(json.dumps(config)))
+        return _json_or_checksum(json.loads(json.dumps(config)))
     except (TypeError, ValueError):
         return None
 
@@ -103,9 +107,8 @@ def _describe_data(data: Any) -> dict[str, Any]:
     if isinstance(data, ContinuousData):
         return description | {"x": _checksum(data.x), "y": _checksum(data.y), "steps": data.steps}
     if isinstance(data, TextData):
-        symbols = zlib.crc32(repr(data.vocabulary.symbols).encode())
-        text = {"vocabulary": f"{symbols:08x}", "ids": f"{data.checksum():08x}"}
-        return description | text | {"split": data.description}
+        described = describe_text(data)
+        return described | {"ids": f"{data.checksum():08x}"}
     if isinstance(data, WindowData):
         numbers = {name: getattr(data, name) for name in ("training", "window", "burn_in", "validation_steps")}
         return description | {"inputs": _checksum(data.inputs), "targets": _checksum(data.targets)} | numbers
@@ -116,6 +119,12 @@ def _describe_data(data: Any) -> dict[str, Any]:
     if size is None and hasattr(source, "__len__"):
         size = len(source)
     return description if size is None else description | {"num_batches": int(size)}
+
+
+def describe_text(data: TextData) -> dict[str, Any]:
+    """Return class, vocabulary and split of a text, without a checksum of it, for which all of it is read."""
+    symbols = zlib.crc32(repr(data.vocabulary.symbols).encode())
+    return {"class": type(data).__name__, "vocabulary": f"{symbols:08x}", "split": data.description}
 
 
 def _describe_validation(batches: Any) -> dict[str, Any] | None:
@@ -171,19 +180,19 @@ def _checksum(values: Any) -> list[Any]:
     return [shape, f"{checksum:08x}"]
 
 
-def _shortened(value: Any) -> Any:
+def _json_or_checksum(value: Any) -> Any:
     text = json.dumps(value, sort_keys=True)
     return value if len(text) <= MAX_JSON else {"checksum": f"{zlib.crc32(text.encode()):08x}"}
 
 
-def _differences(path: str, before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
+def value_differences(path: str, before: Any, now: Any) -> Iterator[tuple[str, Any, Any]]:
     """Yield the entries of two values of JSON that differ: path, and both values."""
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for name in dict.fromkeys([*now, *before]):
-            yield from _differences(f"{path}.{name}".removeprefix("."), before.get(name), now.get(name))
+            yield from value_differences(f"{path}.{name}".removeprefix("."), before.get(name), now.get(name))
     elif _is_list(before) and _is_list(now) and len(before) == len(now):
         for number, (old, new) in enumerate(zip(before, now, strict=True)):
-            yield from _differences(f"{path}.{number}".removeprefix("."), old, new)
+            yield from value_differences(f"{path}.{number}".removeprefix("."), old, new)
     elif before != now and (repr(before), repr(now)) != ("nan", "nan"):
         yield path, before, now
 
@@ -192,7 +201,8 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, Sequence) and not isinstance(value, str)
 
 
-def _short(value: Any) -> str:
+def shortened(value: Any) -> str:
+    """Return a value as JSON of at most 100 characters."""
     text = json.dumps(value)
     return text if len(text) <= 100 else f"{text[:97]}..."
 

@@ -135,11 +135,11 @@ def find_divergence(training: Any, loss: float) -> str:
     if not failures.has_best and (is_best or (failures.weights is None and not updates)):
         failures.weights, failures.weights_update = training.model.parameters.vector.copy(), updates
     if watch.begins:
-        watch.begin(loss, _loss_of_zeros(training))
+        watch.begin(loss, training.loss_of_zeros())
     watch.add(loss)
     if not watch.diverged:
         return ""
-    zero_loss = _loss_of_zeros(training)
+    zero_loss = training.loss_of_zeros()
     if loss <= zero_loss:  # the targets have become larger, not the errors
         watch.first = max(watch.first, zero_loss)
         watch.restart()
@@ -147,7 +147,7 @@ def find_divergence(training: Any, loss: float) -> str:
     return f"loss {loss:.6g} at update {updates + 1}: the training diverges, {watch.describe()}"
 
 
-def _loss_of_zeros(training: Any) -> float:
+def loss_of_zeros(training: Any) -> float:
     """Return the loss of outputs that are all 0 for the last window, which a trained model undercuts.
 
     -inf for a loss of the user, whose value there may mean nothing.

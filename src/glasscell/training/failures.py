@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -14,7 +13,7 @@ from glasscell.core.norms import all_finite
 from glasscell.core.types import Array
 from glasscell.data.not_finite import NotFiniteError
 from glasscell.training.arguments import OnFailure
-from glasscell.training.diagnosis import Window, find_cause, find_cause_in_data, first_name, states_are_finite
+from glasscell.training.diagnosis import Window, find_cause_in_data, first_name
 from glasscell.training.divergence import FACTOR, LossWatch
 from glasscell.training.groups import init_states
 
@@ -86,6 +85,14 @@ class Failure:
     message: str
 
 
+class FailureError(ValueError):
+    """A failure of an update that was found already, such as on another rank."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
 class Failures:
     """The failures of a training: what a policy has done, and what it needs.
 
@@ -135,7 +142,7 @@ def failure_of_numbers(training: Any, loss: float, norm: float, rate: float) -> 
     if math.isfinite(loss) and math.isfinite(norm):
         return Failure("rate", f"learning rate {rate} at update {update}")
     symptom = f"gradient norm {norm}" if math.isfinite(loss) else f"loss {loss}"
-    cause = find_cause(training.model, training.loss, training.attempt, training.d_outputs, training.gradients)
+    cause = training.find_cause()
     if cause is None:
         return Failure("loss", f"{symptom} at update {update}")
     return Failure(cause.kind, f"{symptom} at update {update}: {cause.text}")
@@ -144,6 +151,8 @@ def failure_of_numbers(training: Any, loss: float, norm: float, rate: float) -> 
 def failure_of_error(training: Any, error: ValueError) -> Failure | None:
     """Return the failure that an error of the data or of the loss stands for; None for any other error."""
     update = training.history.updates + 1
+    if isinstance(error, FailureError):
+        return error.failure
     if isinstance(error, NotFiniteError):
         return Failure("data", f"{error}, at update {update}")
     cause = find_cause_in_data(training.attempt)
@@ -217,7 +226,7 @@ def handle(training: Any, failure: Failure) -> None:
     training.clear_attempt()
     entry = {"update": update, "kind": failure.kind, "message": failure.message, "action": action}
     training.history.failures.append(entry)
-    warnings.warn(f"{failure.message}; {action}", TrainingWarning, stacklevel=2)
+    training.warn(f"{failure.message}; {action}")
 
 
 def _error(training: Any, failure: Failure, advice: str) -> TrainingError:
@@ -243,9 +252,7 @@ def _limit(failures: Failures, update: int) -> str:
 def _skip(training: Any) -> str:
     failures = training.failures
     failures.skipped, failures.in_succession = failures.skipped + 1, failures.in_succession + 1
-    if not states_are_finite(training.states):
-        before = [window.states for window in reversed(training.attempt)]
-        training.states = next((states for states in before if states and states_are_finite(states)), None)
+    training.restore_finite_states()
     return "the update is skipped"
 
 
@@ -300,8 +307,4 @@ def check_scores(training: Any, scores: Mapping[str, float]) -> None:
         return
     cause = find_cause_in_data([Window(batch, None, 0) for batch in training.validation])
     text = "" if cause is None else f": {cause.text}"
-    warnings.warn(
-        f"validation loss {loss} at update {training.history.updates}{text}; it counts as no improvement",
-        TrainingWarning,
-        stacklevel=2,
-    )
+    training.warn(f"validation loss {loss} at update {training.history.updates}{text}; it counts as no improvement")

@@ -51,6 +51,9 @@ def fit(
     keep_checkpoints: int = 2,
     resume: bool | StrPath = False,
     seed: Seed = 0,
+    comm: Any = None,
+    change_ranks: bool = False,
+    compare_ranks_every: int | None = 100,
 ) -> History:
     """Train a model, in place.
 
@@ -136,6 +139,14 @@ def fit(
         with the same bits as without an interruption.
     seed : int or numpy.random.Generator
         For batches, dropout and zoneout; evaluations draw nothing.
+    comm : communicator of mpi4py, optional
+        Train with all its processes, such as MPI.COMM_WORLD: each makes this call with the same arguments, and computes
+        its share of every batch; see docs/parallel.md. Default: this process alone.
+    change_ranks : bool
+        Whether `resume` may go on with another number of processes than the checkpoint has; results then agree to
+        rounding only.
+    compare_ranks_every : int or None
+        Updates between comparisons of the weights of all processes; None: only at checkpoints, and at the end.
 
     Returns
     -------
@@ -154,6 +165,8 @@ def fit(
         A FloatingPointError: loss, gradient or weights stop being finite, or the training diverges; the update is not
         made. :attr:`glasscell.training.TrainingError.history` has the updates before. An error of the data is a
         ValueError, too.
+    RankError
+        A RuntimeError: another process of `comm` has failed, or the processes differ.
 
     Notes
     -----
@@ -181,34 +194,41 @@ def fit(
     >>> history.updates
     4
     """
-    options = TrainingOptions(
-        updates=updates,
-        epochs=epochs,
-        loss=loss,
-        metrics=metrics,
-        validation=validation,
-        batch_size=batch_size,
-        optimizer=optimizer,
-        schedule=schedule,
-        clip_norm=clip_norm,
-        clip_value=clip_value,
-        tbptt_steps=tbptt_steps,
-        accumulate=accumulate,
-        trainable=trainable,
-        learning_rates=learning_rates,
-        stop_at=stop_at,
-        monitor=monitor,
-        patience=patience,
-        keep=keep,
-        evaluate_every=evaluate_every,
-        callbacks=callbacks,
-        on_failure=on_failure,
-        divergence_factor=divergence_factor,
-        progress=progress,
-        checkpoint=checkpoint,
-        checkpoint_every=checkpoint_every,
-        keep_checkpoints=keep_checkpoints,
-        resume=resume,
-        seed=seed,
-    )
-    return Training(model, data, options).run()
+    arguments: dict[str, Any] = {
+        "updates": updates,
+        "epochs": epochs,
+        "loss": loss,
+        "metrics": metrics,
+        "validation": validation,
+        "batch_size": batch_size,
+        "optimizer": optimizer,
+        "schedule": schedule,
+        "clip_norm": clip_norm,
+        "clip_value": clip_value,
+        "tbptt_steps": tbptt_steps,
+        "accumulate": accumulate,
+        "trainable": trainable,
+        "learning_rates": learning_rates,
+        "stop_at": stop_at,
+        "monitor": monitor,
+        "patience": patience,
+        "keep": keep,
+        "evaluate_every": evaluate_every,
+        "callbacks": callbacks,
+        "on_failure": on_failure,
+        "divergence_factor": divergence_factor,
+        "progress": progress,
+        "checkpoint": checkpoint,
+        "checkpoint_every": checkpoint_every,
+        "keep_checkpoints": keep_checkpoints,
+        "resume": resume,
+        "seed": seed,
+        "comm": comm,
+        "change_ranks": change_ranks,
+        "compare_ranks_every": compare_ranks_every,
+    }
+    if comm is None:
+        return Training(model, data, TrainingOptions(**arguments)).run()
+    from glasscell.training.parallel.training import fit_on_ranks  # noqa: PLC0415 - only where it is used
+
+    return fit_on_ranks(model, data, arguments)

@@ -8,10 +8,11 @@ All randomness comes from one seed: the same seed gives the same bits of the sam
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 import math
+import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from copy import deepcopy
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 
@@ -22,17 +23,17 @@ from glasscell.core.losses import categorical_cross_entropy
 from glasscell.core.norms import all_finite, clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.products import copy_vector
 from glasscell.core.types import Array
-from glasscell.data.batch import Batch
+from glasscell.data.batch import Batch, Data
 from glasscell.data.metrics import loss_count
 from glasscell.models.protocol import ForwardPass, States
 from glasscell.training import arguments, failures
 from glasscell.training.arguments import Setup, TrainingData, TrainingOptions
 from glasscell.training.callbacks import TrainingState, ends_training
 from glasscell.training.checkpointing import TrainingCheckpoints, check_options
-from glasscell.training.diagnosis import Window
-from glasscell.training.divergence import find_divergence
+from glasscell.training.diagnosis import Cause, Window, find_cause, states_are_finite
+from glasscell.training.divergence import find_divergence, loss_of_zeros
 from glasscell.training.evaluation import meets_target, score, try_metrics
-from glasscell.training.failures import SMALL_NORM, Failure, Failures, TrainingError
+from glasscell.training.failures import SMALL_NORM, Failure, Failures, TrainingError, TrainingWarning
 from glasscell.training.groups import init_states, parameter_groups, update_groups, zero_frozen
 from glasscell.training.history import History
 from glasscell.training.progress import progress_bar
@@ -61,8 +62,9 @@ class Training(Setup):
         State of the recurrent layers, carried to the next window or batch.
     optimizer_states : list
         State of the optimiser for each parameter group.
-    rng : numpy.random.Generator
-        Batches and dropout are drawn from it.
+    rng, noise_rng : numpy.random.Generator
+        Batches are drawn from the first, dropout and zoneout from the second: the same one, unless several processes
+        train together.
     history : History
     best_score : float
     best_weights : array or None
@@ -79,8 +81,12 @@ class Training(Setup):
         An argument out of range, or arguments that do not fit together.
     """
 
+    accepts_ranks: ClassVar = False  # see glasscell.training.parallel
+    num_ranks = 1
+
     def __init__(self, model: Any, data: TrainingData, options: TrainingOptions) -> None:
         check_options(options)
+        arguments.check_comm(options, accepts_ranks=self.accepts_ranks)
         super().__init__(model, data, options)
         parameters = self._parameters = self.model.parameters
         self._user_model = model  # a single layer, of which the model is a wrapper
@@ -88,10 +94,10 @@ class Training(Setup):
         ties = getattr(self.model, "ties", None)
         self.groups = parameter_groups(parameters, options.trainable, options.learning_rates, ties)
         self.optimizer_states = init_states(self.optimizer, parameters.vector, self.groups)
-        self.rng = as_generator(options.seed)
+        self.rng = self.noise_rng = as_generator(options.seed)
         self.gradients = parameters.zeros_like()
         self.buffers, self.evaluation_buffers = BufferPool(), BufferPool()
-        self.windows = Windows(self.data, self.batch_size, self.dtype, self.rng, self.tbptt_steps)
+        self.windows = Windows(self.source_of_batches(), self.batch_size, self.dtype, self.rng, self.tbptt_steps)
         self.states, self.history = cast("States | None", None), History()
         self.best_score, self.best_weights = math.nan, cast("Array | None", None)
         self._evaluations_without_gain, self._was_evaluated = 0, False
@@ -102,7 +108,14 @@ class Training(Setup):
         self.validation = arguments.validation_batches(self.data, self.batch_size, self.dtype)
         arguments.check_scores(options, self.metrics, has_validation=self.validation is not None)
         try_metrics(self.model, self.validation or (), self.loss, self.metrics, self.evaluation_buffers)
-        self._checkpoints = TrainingCheckpoints(self)
+        self._checkpoints = self._make_checkpoints()
+
+    def source_of_batches(self) -> Data:
+        """Return the source of training batches."""
+        return self.data
+
+    def _make_checkpoints(self) -> TrainingCheckpoints:
+        return TrainingCheckpoints(self)
 
     # Updates
 
@@ -136,7 +149,7 @@ class Training(Setup):
                 ended = self._finish_update(made=row is not None)
                 if row is None and not ended:
                     continue
-                if self._checkpoints.folder is not None:
+                if self._checkpoints.is_active:
                     self._checkpoints.after_update(evaluated=self._was_evaluated, ended=ended)
                 if report is not None and row is not None:
                     report(row)
@@ -204,12 +217,12 @@ class Training(Setup):
         """
         total = self._gradient_sum
         if total is None:
-            return self._compute_window_gradients(self.windows.next(self.forward))
+            return self._compute_window_gradients(self.windows.next(self.carry))
         total[:], losses, counts = 0, 0.0, 0.0
         for done in range(self.accumulate):
             if done and self.epoch_ended():
                 break
-            window = self.windows.next(self.forward)
+            window = self.windows.next(self.carry)
             loss, count = self._compute_window_gradients(window), loss_count(window)
             losses, counts = losses + loss * count, counts + count
             total += self.gradients.vector * total.dtype.type(count)
@@ -263,9 +276,13 @@ class Training(Setup):
         states = self.states if window.continues else None
         before = None if states is None else deepcopy(states)  # later passes change them
         self.attempt.append(Window(window, before, self.windows.first_step))
-        result = self.model.train_forward(window, states, self.buffers, self.rng)
+        result = self.model.train_forward(window, states, self.buffers, self.noise_rng)
         self.states = result.states
         return result
+
+    def carry(self, window: Batch) -> None:
+        """Run a window without targets, which only carries the state."""
+        self.forward(window)
 
     @property
     def epoch(self) -> int:
@@ -274,7 +291,7 @@ class Training(Setup):
 
     def epoch_ended(self) -> bool:
         """Return whether the next update begins another epoch; takes the next batch from the data for that."""
-        return self.windows.epoch_ended(self.forward)
+        return self.windows.epoch_ended(self.carry)
 
     # Evaluation, and the end
 
@@ -301,12 +318,36 @@ class Training(Setup):
             waited = 0 if history.best_update == updates else self._evaluations_without_gain + 1
             history.stopped_early = self.patience is not None and waited >= self.patience
             self._evaluations_without_gain = waited
+        stopped = self._call_callbacks(made=made)
+        return last or history.target_reached or history.stopped_early or stopped
+
+    def _call_callbacks(self, *, made: bool) -> bool:
+        """Call the callbacks, if an update was made, and return whether one of them ends the training."""
         if not made:
-            return last or history.target_reached or history.stopped_early
-        state = TrainingState(self._user_model, history, self.gradients, self)
+            return False
+        state = TrainingState(self._user_model, self.history, self.gradients, self)
         results = [result for callback in self.options.callbacks if (result := callback(state)) is not None]
-        stop = [ends_training(result) for result in results]
-        return last or history.target_reached or history.stopped_early or any(stop)
+        return any([ends_training(result) for result in results])  # noqa: C419 - checks all of them
+
+    # Failures
+
+    def find_cause(self) -> Cause | None:
+        """Return the cause of numbers that are not finite in this update."""
+        return find_cause(self.model, self.loss, self.attempt, self.d_outputs, self.gradients)
+
+    def loss_of_zeros(self) -> float:
+        """Return the loss of outputs that are all 0 for the last window; -inf if it is unknown."""
+        return loss_of_zeros(self)
+
+    def restore_finite_states(self) -> None:
+        """Replace a carried state that is not finite by the last one of this update that is; by None if none is."""
+        if not states_are_finite(self.states):
+            before = [window.states for window in reversed(self.attempt)]
+            self.states = next((states for states in before if states and states_are_finite(states)), None)
+
+    def warn(self, message: str) -> None:
+        """Warn of a failure after which the training continues."""
+        warnings.warn(message, TrainingWarning, stacklevel=3)
 
     # All that a checkpoint holds
 

@@ -12,6 +12,15 @@ STATE_ATTRIBUTES = (
 )
 
 
+def stored_ranks(state: Mapping[str, Any]) -> int:
+    """Return the number of processes that trained together to this state."""
+    ranks = state.get("ranks")
+    size = ranks.get("size") if isinstance(ranks, dict) else 1
+    if type(size) is not int or size < 1:
+        raise ValueError(f"ranks.size must be an integer of at least 1, got {size!r:.100}")
+    return size
+
+
 def state_of(training: Any, *, copy: bool) -> dict[str, Any]:
     """Return the state of a training: see :meth:`glasscell.training.Training.state`."""
     state: dict[str, Any] = {"weights": training.model.parameters.vector, "rng": training.rng.bit_generator.state}

@@ -59,6 +59,11 @@ class Windows:
         self._last: Batch | NotFiniteError | None = None  # what was taken from the data
 
     @property
+    def batch(self) -> Batch | None:
+        """The whole batch of the current window; None before the first one."""
+        return self._last if isinstance(self._last, Batch) else None
+
+    @property
     def first_step(self) -> int:
         """First step of the current window in its batch."""
         return self._window.start
@@ -157,7 +162,7 @@ class Windows:
                 batch = error
             if batch is None:  # an epoch of other data is shorter
                 break
-        if _checksums(batch) != checksums:
+        if checksums is not None and _checksums(batch) != checksums:
             self._report_other_batch(_checksums(batch), checksums)
         self._last = batch
         if isinstance(batch, NotFiniteError):

@@ -47,13 +47,13 @@ class TextPart:
     def __len__(self) -> int:
         return (self.length + self.steps - 1) // self.steps
 
-    def windows(self, first: int, length: int) -> Iterator[Batch]:
-        """Yield the windows of `length` symbols of each stream, from symbol `first` on."""
-        T = self.steps
-        windows_at_once = max(1, BLOCK // (T * len(self.starts)))
+    def windows(self, first: int, length: int, rows: slice = slice(None)) -> Iterator[Batch]:
+        """Yield the windows of `length` symbols of each stream, or of some streams, from symbol `first` on."""
+        T, starts = self.steps, self.starts[rows]
+        windows_at_once = max(1, BLOCK // (T * len(starts)))
         for begin in range(0, length, windows_at_once * T):
             size = min(windows_at_once * T, length - begin)
-            block = self._ids.rows([start + first + begin for start in self.starts], size + 1).astype(np.intp)
+            block = self._ids.rows([start + first + begin for start in starts], size + 1).astype(np.intp)
             for start in range(0, size, T):
                 stop = min(start + T, size)
                 x, y = block[:, start:stop], block[:, start + 1 : stop + 1]
@@ -205,11 +205,15 @@ class TextData:
 
     def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Iterator[Batch]:
         """Yield one epoch; `rng` chooses where its windows begin."""
+        return self.batches_of_rows(slice(None), size, rng, dtype)
+
+    def batches_of_rows(self, rows: slice, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Iterator[Batch]:
+        """Yield one epoch of some streams, of which alone the text is read."""
         del dtype
         self._check_size(size)
         training, length = self.parts["training"], self.num_batches * self.steps
         first = int(rng.integers(training.length - length + 1))
-        return training.windows(first, length)
+        return training.windows(first, length, rows)
 
     def validation(self, size: int, dtype: DTypeLike) -> TextPart | None:
         """Return the validation batches; None if there is no validation part."""

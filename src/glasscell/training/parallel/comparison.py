@@ -1,0 +1,103 @@
+"""Compare the trainings of all ranks before the first update: each must have the same model, data and arguments."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import numpy as np
+
+from glasscell.core.types import Array
+from glasscell.data.arrays import ArrayData
+from glasscell.data.batch import Batch
+from glasscell.data.iterables import IterableData
+from glasscell.data.text.text_data import TextData
+from glasscell.training.description import describe, describe_text, shortened, value_differences
+from glasscell.training.sources import training_part
+
+NAMES = {  # of the entries of a summary, in messages
+    "version": "version of Glasscell",
+    "model": "model",
+    "weights": "weights",
+    "data": "data",
+    "validation": "validation",
+    "options": "options",
+    "limits": "limits",
+    "seed": "seed",
+}
+
+
+def summarize(training: Any) -> dict[str, Any]:
+    """Return what must be the same on all ranks, as values of JSON."""
+    options = training.options
+    described = describe(training, _describe_data(training))
+    described["options"].pop("seed")
+    described["options"] |= {"on_failure": options.on_failure, "divergence_factor": options.divergence_factor}
+    described["options"] |= {"callbacks": bool(options.callbacks), "compare_ranks_every": options.compare_ranks_every}
+    described |= {"weights": checksum(training.model.parameters.vector), "seed": _describe_seed(training)}
+    return {name: described[name] for name in NAMES}
+
+
+def check_same(summaries: list[dict[str, Any]]) -> None:
+    """Raise ValueError unless all ranks have the same summary; the message names the first difference."""
+    for name, label in NAMES.items():
+        for rank, summary in enumerate(summaries):
+            for path, first, other in value_differences("", {"": summaries[0][name]}, {"": summary[name]}):
+                entry = f" ({path.strip('.')})" if path.strip(".") else ""
+                raise ValueError(
+                    f"ranks must have the same {label}{entry}, got {shortened(first)} on rank 0 "
+                    f"and {shortened(other)} on rank {rank}"
+                )
+
+
+def check_batch_size(training: Any) -> None:
+    """Raise ValueError if a rank would never have a sequence."""
+    data, num_ranks = training_part(training.data), training.num_ranks
+    if isinstance(data, IterableData):
+        return  # see `check_first_batch`
+    if training.batch_size < num_ranks:
+        raise ValueError(f"batch_size must be at least the number of ranks, {num_ranks}, got {training.batch_size}")
+    if isinstance(data, ArrayData) and len(data) < num_ranks:
+        raise ValueError(f"x must have at least one sequence for each of {num_ranks} ranks, got {len(data)}")
+
+
+def check_first_batch(training: Any, batch: Batch) -> None:
+    """Raise ValueError if the first batch of an iterable has fewer sequences than there are ranks."""
+    size, num_ranks = len(batch.inputs), training.num_ranks
+    if isinstance(training_part(training.data), IterableData) and size < num_ranks:
+        raise ValueError(f"batches must have at least one sequence for each of {num_ranks} ranks, got {size}")
+
+
+def checksum(array: Array) -> int:
+    """Return the CRC-32 of an array."""
+    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data) if array.size else 0
+
+
+def batch_checksum(batch: Batch) -> int:
+    """Return the CRC-32 of the arrays of a batch, in the order of their axes."""
+    result = 0
+    for array in batch[:4]:
+        if array is not None:
+            values = np.ascontiguousarray(array)
+            header = f"{values.shape} {values.dtype}".encode()
+            result = zlib.crc32(values.tobytes(), zlib.crc32(header, result))
+    return result
+
+
+def _describe_data(training: Any) -> Mapping[str, Any] | None:
+    """Return the description of a text, with its first batch instead of a checksum of all of it; None for others."""
+    data = training_part(training.data)
+    if not isinstance(data, TextData):
+        return None
+    first = next(iter(data.batches(training.batch_size, deepcopy(training.rng), training.dtype)))
+    return describe_text(data) | {"first_batch": f"{batch_checksum(first):08x}"}
+
+
+def _describe_seed(training: Any) -> Any:
+    seed = training.options.seed
+    if isinstance(seed, int | np.integer):
+        return int(seed)
+    state = training.rng.bit_generator.state
+    return f"generator {zlib.crc32(repr(state).encode()):08x}"

@@ -1,0 +1,114 @@
+"""The ranks that train together: messages of any size outside updates, and the end of all when one fails.
+
+A rank that fails never leaves the others waiting: each joins every message, and sends its error in it. All raise an
+error then. Where that is impossible, because a message itself has failed, the rank prints its error and ends all
+processes with ``comm.Abort``.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+from glasscell.core.blas_threads import max_threads
+from glasscell.training.parallel.errors import error_of_ranks, text_of
+
+T = TypeVar("T")
+
+METHODS = ("Get_rank", "Get_size", "Alltoall", "Allgather", "allgather", "bcast", "Abort")  # those that are called
+
+
+class Ranks:
+    """A communicator, and the place of this process in it.
+
+    Parameters
+    ----------
+    comm : communicator of mpi4py, such as MPI.COMM_WORLD
+        Or an object with the methods of `METHODS`.
+
+    Attributes
+    ----------
+    rank, size : int
+        Number of this process, from 0, and number of processes.
+    has_agreed : bool
+        Whether all ranks know that the training ends with an error.
+    in_message : bool
+        Whether a message is on its way: a rank that fails meanwhile cannot join another one.
+    """
+
+    def __init__(self, comm: Any) -> None:
+        missing = [name for name in METHODS if not callable(getattr(comm, name, None))]
+        if missing:
+            raise TypeError(
+                f"comm must be a communicator of mpi4py such as MPI.COMM_WORLD, got a {type(comm).__name__} "
+                f"without {', '.join(missing)}"
+            )
+        self.comm = comm
+        self.rank, self.size = int(comm.Get_rank()), int(comm.Get_size())
+        self.has_agreed = self.in_message = False
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this is rank 0, which writes files, shows progress and calls the callbacks."""
+        return self.rank == 0
+
+    @contextmanager
+    def message(self) -> Iterator[None]:
+        """Mark the time of a message; if it fails, it stays marked."""
+        self.in_message = True
+        yield
+        self.in_message = False
+
+    def gather(self, value: Any) -> list[Any]:
+        """Return the values of all ranks, in their order."""
+        with self.message():
+            values: list[Any] = self.comm.allgather(value)
+        return values
+
+    def from_first(self, value: T | None) -> Any:
+        """Return the value of rank 0."""
+        with self.message():
+            return self.comm.bcast(value, root=0)
+
+    def raise_together(self, error: BaseException | None) -> None:
+        """Raise an error on all ranks, if there is one on any.
+
+        Raises
+        ------
+        BaseException
+            That of this rank; otherwise a RankError that names the first rank with one.
+        """
+        texts = self.gather("" if error is None else text_of(error))
+        if any(texts):
+            self.has_agreed = True
+            raise error_of_ranks(texts, self.rank, error)
+
+    def together(self, function: Callable[[], T]) -> T:
+        """Call a function without messages on this rank, and raise an error if it raises one on any rank."""
+        error: BaseException | None = None
+        try:
+            result = function()
+        except BaseException as caught:  # noqa: BLE001 - raised by all ranks
+            error = caught
+        self.raise_together(error)
+        return result
+
+    def abort(self, error: BaseException) -> None:
+        """Print an error that this rank cannot share, and end all processes."""
+        traceback.print_exception(error)
+        print(f"rank {self.rank} ends all {self.size} processes", file=sys.stderr, flush=True)  # noqa: T201
+        sys.stdout.flush()
+        self.comm.Abort(1)
+
+    def threads(self) -> int:
+        """Return the number of threads of this rank: its cores, divided among the ranks that run on them."""
+        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
+        places = self.gather((platform.node(), cores))
+        node, own = places[self.rank]
+        sharing: int = sum(other == node and not set(own).isdisjoint(others) for other, others in places)
+        return max(1, min(max_threads(), len(own) // sharing))
