@@ -27,6 +27,7 @@ CASES = {
     "two-sequence 3a": (tasks.TwoSequence("3a", 3, 8), (8, 60, 0.03), 0.5),
     "two-sequence 3b": (tasks.TwoSequence("3b", 3, 8), (8, 60, 0.03), 0.6),
     "two-sequence 3c": (tasks.TwoSequence("3c", 3, 8), (8, 60, 0.03), 0.85),
+    "repeat copy": (tasks.RepeatCopy(2, 1, 1, 1, 2), (16, 150, 0.03), 0.6),
 }
 TASKS = [task for task, *_ in CASES.values()]
 each_task = pytest.mark.parametrize("task", TASKS, ids=CASES)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from glasscell.tasks.embedded_reber import EmbeddedReber
     from glasscell.tasks.multiplication import Multiplication
     from glasscell.tasks.noise_free_lag import NoiseFreeLag
+    from glasscell.tasks.repeat_copy import RepeatCopy
     from glasscell.tasks.temporal_order import TemporalOrder
     from glasscell.tasks.two_sequence import TwoSequence
     from glasscell.tasks.vector_copy import VectorCopy
@@ -29,6 +30,7 @@ __all__ = [
     "EmbeddedReber",
     "Multiplication",
     "NoiseFreeLag",
+    "RepeatCopy",
     "TemporalOrder",
     "TwoSequence",
     "VectorCopy",
@@ -40,7 +42,7 @@ __getattr__, __dir__ = attach(
     __name__,
     {"Adding": "adding", "ContinualReber": "continual_reber", "Copy": "copy", "CopyMemory": "copy_memory"}
     | {"DistractorLag": "distractor_lag", "EmbeddedReber": "embedded_reber"}
-    | {"Multiplication": "multiplication", "NoiseFreeLag": "noise_free_lag"}
+    | {"Multiplication": "multiplication", "NoiseFreeLag": "noise_free_lag", "RepeatCopy": "repeat_copy"}
     | {"TemporalOrder": "temporal_order", "TwoSequence": "two_sequence", "VectorCopy": "vector_copy"}
     | {"decode": "binary", "encode": "binary"},
 )
