@@ -28,6 +28,8 @@ CASES = {
     "two-sequence 3b": (tasks.TwoSequence("3b", 3, 8), (8, 60, 0.03), 0.6),
     "two-sequence 3c": (tasks.TwoSequence("3c", 3, 8), (8, 60, 0.03), 0.85),
     "repeat copy": (tasks.RepeatCopy(2, 1, 1, 1, 2), (16, 150, 0.03), 0.6),
+    "parity": (tasks.Parity(2, 3), (8, 150, 0.05), 0.7),
+    "parity per step": (tasks.Parity(2, 4, per_step=True), (8, 150, 0.05), 0.7),
 }
 TASKS = [task for task, *_ in CASES.values()]
 each_task = pytest.mark.parametrize("task", TASKS, ids=CASES)

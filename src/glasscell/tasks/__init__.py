@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from glasscell.tasks.embedded_reber import EmbeddedReber
     from glasscell.tasks.multiplication import Multiplication
     from glasscell.tasks.noise_free_lag import NoiseFreeLag
+    from glasscell.tasks.parity import Parity
     from glasscell.tasks.repeat_copy import RepeatCopy
     from glasscell.tasks.temporal_order import TemporalOrder
     from glasscell.tasks.two_sequence import TwoSequence
@@ -30,6 +31,7 @@ __all__ = [
     "EmbeddedReber",
     "Multiplication",
     "NoiseFreeLag",
+    "Parity",
     "RepeatCopy",
     "TemporalOrder",
     "TwoSequence",
@@ -42,7 +44,8 @@ __getattr__, __dir__ = attach(
     __name__,
     {"Adding": "adding", "ContinualReber": "continual_reber", "Copy": "copy", "CopyMemory": "copy_memory"}
     | {"DistractorLag": "distractor_lag", "EmbeddedReber": "embedded_reber"}
-    | {"Multiplication": "multiplication", "NoiseFreeLag": "noise_free_lag", "RepeatCopy": "repeat_copy"}
-    | {"TemporalOrder": "temporal_order", "TwoSequence": "two_sequence", "VectorCopy": "vector_copy"}
+    | {"Multiplication": "multiplication", "NoiseFreeLag": "noise_free_lag", "Parity": "parity"}
+    | {"RepeatCopy": "repeat_copy", "TemporalOrder": "temporal_order", "TwoSequence": "two_sequence"}
+    | {"VectorCopy": "vector_copy"}
     | {"decode": "binary", "encode": "binary"},
 )
