@@ -4,6 +4,8 @@ import threading
 
 import numpy as np
 
+from glasscell.training import RankError
+
 TIMEOUT = 60.0  # seconds that a message may take until the test fails
 
 
@@ -86,8 +88,6 @@ def run_ranks(size, function, *, catch=False):
             results[rank] = function(FakeComm(shared, rank))
         except BaseException as error:  # noqa: BLE001 - raised by the caller
             results[rank] = error
-            if not catch:
-                shared.barrier.abort()
 
     threads = [threading.Thread(target=run, args=(rank,), daemon=True) for rank in range(size)]
     for thread in threads:
@@ -97,5 +97,5 @@ def run_ranks(size, function, *, catch=False):
         assert not thread.is_alive(), "a rank waits for ever"
     errors = [result for result in results if isinstance(result, BaseException)]
     if errors and not catch:
-        raise next((error for error in errors if not isinstance(error, Aborted)), errors[0])
+        raise min(errors, key=lambda error: (isinstance(error, Aborted), isinstance(error, RankError)))
     return results

@@ -45,7 +45,7 @@ class Ranks:
         missing = [name for name in METHODS if not callable(getattr(comm, name, None))]
         if missing:
             raise TypeError(
-                f"comm must be a communicator of mpi4py such as MPI.COMM_WORLD, got a {type(comm).__name__} "
+                f"comm must be a communicator of mpi4py such as MPI.COMM_WORLD, got {type(comm).__name__} "
                 f"without {', '.join(missing)}"
             )
         self.comm = comm
@@ -83,10 +83,19 @@ class Ranks:
         BaseException
             That of this rank; otherwise a RankError that names the first rank with one.
         """
+        shared = self.share(error)
+        if shared is not None:
+            raise shared
+
+    def share(self, error: BaseException | None) -> BaseException | None:
+        """Return the error that this rank is to raise, if there is one on any; all ranks call it."""
         texts = self.gather("" if error is None else text_of(error))
-        if any(texts):
-            self.has_agreed = True
-            raise error_of_ranks(texts, self.rank, error)
+        return self.error_to_raise(texts, error)
+
+    def error_to_raise(self, texts: list[str], error: BaseException | None) -> BaseException | None:
+        """Return the error that this rank is to raise, by the errors of all: "" for none."""
+        self.has_agreed = any(texts)
+        return error_of_ranks(texts, self.rank, error) if self.has_agreed else None
 
     def together(self, function: Callable[[], T]) -> T:
         """Call a function without messages on this rank, and raise an error if it raises one on any rank."""

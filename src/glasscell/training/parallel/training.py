@@ -33,7 +33,7 @@ from glasscell.training.parallel.comparison import (
     checksum,
     summarize,
 )
-from glasscell.training.parallel.errors import RankError, error_of_ranks, text_of
+from glasscell.training.parallel.errors import RankError, text_of
 from glasscell.training.parallel.messages import ACTIONS, DONE, END, ERROR, FAILURE, STATUS, UPDATE, UpdateMessage
 from glasscell.training.parallel.ranks import Ranks
 from glasscell.training.sources import training_part
@@ -147,13 +147,13 @@ class ParallelTraining(Training):
             return
         try:
             if self._expects_decision:
-                self._decide(error, stopped=False)
+                self._share_decision(error, stopped=False)
             else:
-                self._exchange(END, error=error)
-        except BaseException as shared:
-            if shared is not error:
-                ranks.abort(error)
-                raise
+                self._send(END, ERROR, weights=False)
+                ranks.share(error)
+        except BaseException:
+            ranks.abort(error)
+            raise
 
     # Messages
 
@@ -172,18 +172,22 @@ class ParallelTraining(Training):
         BaseException
             If a rank has an error, or the ranks differ.
         """
-        status, checkpoints = self._message.status, self._parallel_checkpoints
-        status["action"], status["flags"] = action, checkpoints.flags()
-        status["result"] = ERROR if error is not None else DONE if failure is None else FAILURE
-        status["weights"] = checksum(self.model.parameters.vector) if weights else 0
-        statuses = self._message.exchange()
+        result = ERROR if error is not None else DONE if failure is None else FAILURE
+        statuses = self._send(action, result, weights=weights)
         if (statuses["result"] == ERROR).any():
             self._expects_decision = False
             self.ranks.raise_together(error)
         self._check_statuses(statuses)
-        checkpoints.receive(statuses["flags"])
+        self._parallel_checkpoints.receive(statuses["flags"])
         self._expects_decision = action == UPDATE and self._is_running and bool(self.options.callbacks)
         return statuses
+
+    def _send(self, action: int, result: int, *, weights: bool) -> NDArray[Any]:
+        """Send the gradient and the status of this rank, and return the status of all, (n,), whatever it is."""
+        status = self._message.status
+        status["action"], status["result"], status["flags"] = action, result, self._parallel_checkpoints.flags()
+        status["weights"] = checksum(self.model.parameters.vector) if weights else 0
+        return self._message.exchange()
 
     def _check_statuses(self, statuses: NDArray[Any]) -> None:
         """Raise RankError, on all ranks, unless they do the same with the same weights and batches."""
@@ -341,13 +345,16 @@ class ParallelTraining(Training):
 
     def _decide(self, error: BaseException | None, *, stopped: bool) -> bool:
         """Return whether rank 0 ends the training; raise an error on all ranks if there is one on any."""
+        stops, shared = self._share_decision(error, stopped=stopped)
+        if shared is not None:
+            raise shared
+        return stops
+
+    def _share_decision(self, error: BaseException | None, *, stopped: bool) -> tuple[bool, BaseException | None]:
+        """Return whether rank 0 ends the training, and the error that this rank is to raise."""
         self._expects_decision = False
         sent = self.ranks.gather(("" if error is None else text_of(error), stopped))
-        texts = [text for text, _ in sent]
-        if any(texts):
-            self.ranks.has_agreed = True
-            raise error_of_ranks(texts, self.ranks.rank, error)
-        return bool(sent[0][1])
+        return bool(sent[0][1]), self.ranks.error_to_raise([text for text, _ in sent], error)
 
     # State
 

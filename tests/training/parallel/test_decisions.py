@@ -1,0 +1,93 @@
+"""Laws: ranks decide alike, rank 0 calls the callbacks, and an update is one exchange of messages."""
+
+import numpy as np
+import pytest
+from fake_ranks import run_ranks
+from parallel_cases import CASES, train
+
+import glasscell as gc
+from glasscell.training import ParallelTraining, TrainingOptions
+
+
+def test_an_update_is_one_exchange():
+    def count(updates):
+        def run(comm):
+            train("weights", comm, updates, evaluate_every=2)
+            return comm.messages
+
+        return [sorted(messages) for messages in run_ranks(2, run)]
+
+    few, many = count(3), count(10)
+    for messages, more in zip(few, many, strict=True):
+        for name in set(more):
+            assert more.count(name) - messages.count(name) == (7 if name in ("Alltoall", "Allgather") else 0)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"stop_at": {"loss": 0.55}, "evaluate_every": 2},
+        {"patience": 2, "evaluate_every": 1, "optimizer": gc.Adam(0.3)},
+        {"keep": "best", "evaluate_every": 3, "epochs": 5, "updates": None, "optimizer": gc.Adam(0.3)},
+        {"schedule": gc.schedules.cosine(30)},
+    ],
+)
+def test_limits_end_the_training_at_the_same_update(options):
+    arguments = {"updates": 30} | options
+    weights, history = train("ragged", None, **arguments)
+    for other, other_history in run_ranks(3, lambda comm: train("ragged", comm, **arguments)):
+        np.testing.assert_allclose(other, weights, rtol=0, atol=1e-12)
+        for name in ("updates", "target_reached", "stopped_early", "best_update"):
+            assert getattr(other_history, name) == getattr(history, name)
+
+
+def test_the_first_rank_calls_the_callbacks_and_all_end():
+    def run(comm):
+        seen = []
+
+        def callback(state):
+            seen.append(state.history.updates)
+            assert state.training.ranks.rank == 0
+            with pytest.raises(RuntimeError, match="state\\(\\) needs all ranks"):
+                state.training.state()
+            return len(seen) == 4
+
+        _, history = train("weights", comm, 20, callbacks=[callback])
+        return seen, history.updates
+
+    assert run_ranks(3, run) == [([1, 2, 3, 4], 4), ([], 4), ([], 4)]
+
+
+def test_progress_is_shown_once(capfd):
+    run_ranks(3, lambda comm: train("weights", comm, 4, progress=True))
+    one = capfd.readouterr().err
+    train("weights", None, 4, progress=True)
+    alone = capfd.readouterr().err
+    assert one.count("loss") == alone.count("loss") > 0
+
+
+def test_steps_are_those_of_a_run():
+    def steps(comm):
+        make_data, make_model, arguments = CASES["text"]
+        training = ParallelTraining(make_model(), make_data(), TrainingOptions(updates=9, comm=comm, **arguments))
+        return [training.step()["loss"] for _ in range(9)]
+
+    _, history = train("text", None, 9)
+    for losses in run_ranks(2, steps):
+        np.testing.assert_allclose(losses, history["loss"], rtol=1e-12)
+
+
+def test_a_run_goes_on_after_a_callback():
+    def run(comm):
+        make_data, make_model, arguments = CASES["weights"]
+        options = TrainingOptions(
+            updates=9, comm=comm, callbacks=[lambda state: state.history.updates == 4], **arguments
+        )
+        training = ParallelTraining(make_model(), make_data(), options)
+        assert training.run().updates == 4
+        assert training.run().updates == 9
+        return training.model.parameters.vector
+
+    weights, _ = train("weights", None, 9)
+    for other in run_ranks(2, run):
+        np.testing.assert_allclose(other, weights, rtol=0, atol=1e-12)

@@ -1,0 +1,311 @@
+"""Laws: an error on one rank ends all, whatever it is and wherever it is raised; a failure is the same on all ranks."""
+
+import math
+
+import numpy as np
+import pytest
+from fake_ranks import Aborted, run_ranks
+from parallel_cases import CASES, DTYPE, ERROR, batches, regressor, train, weighted_data
+
+import glasscell as gc
+from glasscell.data import ArrayData
+from glasscell.training import RankError, TrainingDataError, TrainingError, TrainingWarning
+from glasscell.training.parallel.errors import is_reported
+
+N = 3
+
+
+class TroubleError(Exception):
+    pass
+
+
+def raise_at(count, error):
+    """Return a function that raises an error at its call of this number."""
+    calls = 0
+
+    def call(*_):
+        nonlocal calls
+        calls += 1
+        if calls == count:
+            raise error
+
+    return call
+
+
+class DataWithTroubleError(ArrayData):
+    trouble = staticmethod(lambda: None)
+
+    def batches(self, size, rng, dtype):
+        for batch in super().batches(size, rng, dtype):
+            self.trouble()
+            yield batch
+
+
+def arrays(kind=ArrayData):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(24, 4, 3))
+    return kind(x, np.cumsum(x, axis=1)[..., :2], validation=(x[:4], x[:4, :, :2]))
+
+
+def fit_with_trouble(comm, place, rank, error, **options):
+    """Train, with an error on one rank after some updates."""
+    model, data, rank_has_it = regressor(), arrays(DataWithTroubleError), comm.Get_rank() == rank
+    trouble = raise_at(6, error) if rank_has_it else lambda *_: None
+    arguments = ERROR | {"updates": 20, "comm": comm} | options
+    if place == "data":
+        data.trouble = trouble
+    if place == "loss":
+        squared_error = gc.core.losses.squared_error
+        arguments["loss"] = lambda *values: (trouble(), squared_error(*values))[1]
+    if place == "metric":
+        arguments["metrics"] = {"score": lambda *_: (trouble(), 1.0)[1]}
+        arguments["evaluate_every"] = 1
+    if place == "callback":
+        arguments["callbacks"] = [trouble]
+    if place == "optimizer":
+        arguments["optimizer"] = Optimizer(trouble)
+    if place == "schedule":
+        arguments["schedule"] = lambda _: (trouble(), 1.0)[1]
+    return gc.fit(model, data, **arguments)
+
+
+class Optimizer(gc.SGD):
+    def __init__(self, trouble):
+        super().__init__(0.1)
+        object.__setattr__(self, "trouble", trouble)
+
+    def update(self, *arguments, **keywords):
+        self.trouble()
+        super().update(*arguments, **keywords)
+
+
+PLACES = {"data": 1, "loss": 2, "metric": 1, "callback": 0, "optimizer": 2, "schedule": 0}
+
+
+@pytest.mark.parametrize("with_callback", [False, True])
+@pytest.mark.parametrize("place", PLACES)
+def test_an_error_on_one_rank_ends_all(place, with_callback):
+    options = {"callbacks": [lambda state: None]} if with_callback and place != "callback" else {}
+    rank = PLACES[place]
+    results = run_ranks(N, lambda comm: fit_with_trouble(comm, place, rank, TroubleError("!"), **options), catch=True)
+    assert [type(result) for result in results] == [TroubleError if k == rank else RankError for k in range(N)]
+    assert [is_reported(result) for result in results] == [k != rank for k in range(N)]
+    others = {str(result) for k, result in enumerate(results) if k != rank}
+    assert others == {f"rank {rank} failed: TroubleError: !"}
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError("full"), SystemExit(3), ValueError("no")])
+@pytest.mark.parametrize("place", ["data", "optimizer"])
+def test_so_does_any_kind_of_error(error, place):
+    results = run_ranks(2, lambda comm: fit_with_trouble(comm, place, 1, error), catch=True)
+    assert type(results[1]) is type(error)
+    assert type(results[0]) is (KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else RankError)
+
+
+def test_an_error_of_all_ranks_is_raised_by_all_and_printed_once():
+    def fit(comm):
+        data = arrays(DataWithTroubleError)
+        data.trouble = raise_at(3, TroubleError("!"))
+        return gc.fit(regressor(), data, 20, comm=comm, **ERROR)
+
+    results = run_ranks(N, fit, catch=True)
+    assert [type(result) for result in results] == [TroubleError] * N
+    assert [is_reported(result) for result in results] == [False, True, True]
+
+
+def test_an_error_within_a_message_aborts():
+    def fit(comm):
+        if comm.Get_rank() == 1:
+            comm.Alltoall = raise_at(3, TroubleError("network"))
+        return train("weights", comm)
+
+    results = run_ranks(2, fit, catch=True)
+    assert [type(result) for result in results] == [Aborted] * 2
+
+
+# Before the first update
+
+DIFFERENCES = {
+    "seed": ("got 0 on rank 0 and 1 on rank 2", lambda arguments: arguments.update(seed=1)),
+    "options (clip_norm)": ("got 1.0 on rank 0 and 2.0 on rank 2", lambda arguments: arguments.update(clip_norm=2.0)),
+    "weights": ("", lambda arguments: arguments["model"].parameters.vector.__imul__(2)),
+    "data (x.1)": ("", lambda arguments: arguments["data"].x.__imul__(2)),
+    "limits (updates)": ("got 4 on rank 0 and 5 on rank 2", lambda arguments: arguments.update(updates=5)),
+    "options (on_failure)": ("", lambda arguments: arguments.update(on_failure="skip")),
+}
+
+
+@pytest.mark.parametrize("name", DIFFERENCES)
+def test_ranks_that_differ_are_an_error_on_all(name):
+    text, change = DIFFERENCES[name]
+
+    def fit(comm):
+        arguments = {"model": regressor(), "data": arrays(), "updates": 4, "comm": comm} | ERROR
+        if comm.Get_rank() == 2:
+            change(arguments)
+        return gc.fit(**arguments)
+
+    results = run_ranks(N, fit, catch=True)
+    assert [type(result) for result in results] == [ValueError] * N
+    assert str(results[0]).startswith(f"ranks must have the same {name}, got ")
+    assert text in str(results[0])
+    assert [is_reported(result) for result in results] == [False, True, True]
+
+
+def test_a_model_of_another_size_is_an_error_on_all():
+    def fit(comm):
+        model = gc.Sequential([gc.LSTM(3, 5 + comm.Get_rank(), **DTYPE), gc.Linear(5 + comm.Get_rank(), 2, **DTYPE)])
+        return gc.fit(model, arrays(), 4, comm=comm, **ERROR)
+
+    results = run_ranks(2, fit, catch=True)
+    assert [type(result) for result in results] == [ValueError] * 2
+    assert "ranks must have the same model" in str(results[0])
+
+
+def test_an_argument_that_one_rank_alone_has_wrong_ends_all():
+    def fit(comm):
+        return gc.fit(regressor(), arrays(), 4, comm=comm, keep="best" if comm.Get_rank() else "worst", **ERROR)
+
+    results = run_ranks(2, fit, catch=True)
+    assert [type(result) for result in results] == [ValueError, RankError]
+
+
+def test_batches_smaller_than_the_number_of_ranks_are_an_error():
+    def fit(comm, data, size):
+        return gc.fit(regressor(), data(), 4, comm=comm, loss="squared_error", batch_size=size)
+
+    for data, size, text in (
+        (arrays, 2, "batch_size must be at least the number of ranks, 3, got 2"),
+        (lambda: [(x[:2], y[:2]) for x, y in batches()], 8, "batches must have at least one sequence for each of 3 ra"),
+    ):
+        results = run_ranks(N, lambda comm, data=data, size=size: fit(comm, data, size), catch=True)
+        assert [type(result) for result in results] == [ValueError] * N
+        assert text in str(results[0])
+
+
+def test_a_comm_that_is_none_is_a_type_error():
+    with pytest.raises(TypeError, match=r"comm must be a communicator of mpi4py such as .*, got int without"):
+        train("weights", 3)
+
+
+# During the training
+
+
+def test_iterables_with_other_batches_are_an_error():
+    def fit(comm):
+        entries = batches()
+        if comm.Get_rank() == 1:
+            entries.reverse()
+        return gc.fit(regressor(), entries, 4, comm=comm, **ERROR)
+
+    results = run_ranks(2, fit, catch=True)
+    assert [type(result) for result in results] == [RankError] * 2
+    assert "ranks must get the same batches from their data, at update 1" in str(results[0])
+
+
+def test_weights_that_differ_are_an_error_of_all():
+    def fit(comm):
+        model, data = regressor(), arrays(DataWithTroubleError)
+        if comm.Get_rank() == 1:
+            calls = iter(range(100))
+            data.trouble = lambda: next(calls) == 4 and model.parameters.vector.__setitem__(0, 1.0)
+        return gc.fit(model, data, 20, comm=comm, compare_ranks_every=3, **ERROR)
+
+    results = run_ranks(2, fit, catch=True)
+    assert [type(result) for result in results] == [RankError] * 2
+    assert "ranks must have the same weights before update 7, got checksums" in str(results[0])
+    assert [is_reported(result) for result in results] == [False, True]
+
+
+def hole(data):
+    """Set one number to NaN."""
+    data.x[13, 1, 2] = math.nan
+    return data
+
+
+def fit_with_failures(comm, **options):
+    model = regressor()
+    history = gc.fit(model, hole(arrays()), 12, comm=comm, **(ERROR | options))
+    return model.parameters.vector.copy(), history
+
+
+def test_updates_are_skipped_by_all_ranks():
+    with pytest.warns(TrainingWarning):
+        weights, history = fit_with_failures(None, on_failure="skip")
+    with pytest.warns(TrainingWarning):
+        results = run_ranks(N, lambda comm: fit_with_failures(comm, on_failure="skip"))
+    for other, other_history in results:
+        np.testing.assert_allclose(other, weights, rtol=0, atol=1e-12)
+        assert len(other_history.failures) == len(history.failures) > 0
+        assert [entry["update"] for entry in other_history.failures] == [entry["update"] for entry in history.failures]
+        assert "(sequence 13 of the data)" in other_history.failures[0]["message"]
+
+
+def test_data_that_are_not_finite_are_the_same_error_on_all_ranks():
+    results = run_ranks(N, lambda comm: fit_with_failures(comm), catch=True)
+    assert {type(result) for result in results} == {TrainingDataError}
+    assert len({str(result) for result in results}) == 1
+    assert "(sequence 13 of the data)" in str(results[0])
+
+
+def test_states_that_are_not_finite_are_replaced_on_all_ranks():
+    def fit(comm):
+        model = CASES["continuous"][1]()
+        history = gc.fit(
+            model,
+            ContinuousHole(),
+            8,
+            comm=comm,
+            on_failure="skip",
+            loss=CASES["continuous"][2]["loss"],
+            batch_size=5,
+            divergence_factor=None,
+        )
+        return model.parameters.vector.copy(), history
+
+    with pytest.warns(TrainingWarning):
+        weights, _ = fit(None)
+    with pytest.warns(TrainingWarning):
+        results = run_ranks(2, fit)
+    for other, _ in results:
+        np.testing.assert_allclose(other, weights, rtol=0, atol=1e-12)
+
+
+class ContinuousHole:
+    """Text whose third batch has targets with a weight that is not finite."""
+
+    def batches(self, size, rng, dtype):
+        for number, batch in enumerate(CASES["continuous"][0]().batches(size, rng, dtype)):
+            weights = np.ones(batch.targets.shape)
+            weights[4, 1] = math.inf if number == 2 else 1
+            yield batch._replace(weights=weights)
+
+    def validation(self, *_):
+        return None
+
+
+@pytest.mark.parametrize("policy", ["raise", "restore_best_and_halve_lr"])
+def test_divergence_is_found_at_the_same_update(policy):
+    options = {"optimizer": gc.SGD(30.0), "clip_norm": None, "divergence_factor": 1.5, "on_failure": policy}
+
+    def fit(comm):
+        model = regressor()
+        try:
+            return gc.fit(model, weighted_data(), 150, comm=comm, **(ERROR | options))
+        except TrainingError as error:
+            return error
+
+    with np.errstate(all="ignore"):
+        if policy == "raise":
+            alone, results = fit(None), run_ranks(2, fit, catch=True)
+            assert isinstance(alone, TrainingError)
+            assert [result.update for result in results] == [alone.update] * 2
+            assert str(results[0]) == str(results[1])
+            assert results[0].kind == alone.kind
+        else:
+            with pytest.warns(TrainingWarning):
+                alone = fit(None)
+            with pytest.warns(TrainingWarning):
+                results = run_ranks(2, fit)
+            updates = [[entry["update"] for entry in getattr(r, "history", r).failures] for r in (alone, *results)]
+            assert updates[0] == updates[1] == updates[2] != []
