@@ -52,6 +52,10 @@ def shown(page: Any, row: int) -> list[float]:
     return [float(text.removesuffix(" %")) for text in texts]
 
 
+PLACES = """["break-scale", "break-gate", "break-curve", "break-units"]
+  .map(id => document.getElementById(id)).map(e => [e.offsetTop, e.offsetHeight])"""
+
+
 def wait_for(page: Any, text: str) -> None:
     page.locator("#break-finding", has_text=text).wait_for()
 
@@ -65,8 +69,10 @@ def test_interventions_have_the_effect_that_they_have_in_python(open_html: Any, 
     model, bits = trained(), [1, 0, 1, 1]
     html = document.page(payload_of(model.trace(bits)))
     page = open_html(html if workers else html.replace("<script>", f"<script>{NO_WORKERS}", 1))
+    places = page.evaluate(PLACES)
     page.locator("#break-it").scroll_into_view_if_needed()
     wait_for(page, "The untouched model")
+    assert bool(page.workers) == workers
     assert np.abs(np.array(shown(page, 1)[1:]) / 100 - bits_right(model)).max() < 0.006
 
     # h of a unit is 0: nothing reads it, neither the gates nor the readout
@@ -106,6 +112,7 @@ def test_interventions_have_the_effect_that_they_have_in_python(open_html: Any, 
 
     # every unit is shut once; the first of the list has the largest effect
     page.locator("#break-progress").wait_for(state="hidden")
+    assert page.evaluate(PLACES) == places  # results have their space before they are known
     units = page.locator("#break-units button").all_text_contents()
     shares = [float(text.removesuffix(" %")) for text in page.locator("#break-units .number").all_text_contents()]
     found = {int(text.removeprefix("unit ")): share for text, share in zip(units, shares, strict=True)}

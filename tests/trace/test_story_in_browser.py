@@ -313,19 +313,45 @@ def test_a_panel_can_be_saved(open_trace: Open, panel: str) -> None:
         assert b"NaN" not in content
 
 
+# Sections of the screen whose content is higher than they are.
+CUT = """[...document.querySelectorAll("#cell, main > .on-screen")]
+  .filter(e => e.scrollHeight > e.clientHeight + 1).map(e => `${e.id}: ${e.scrollHeight} > ${e.clientHeight}`)"""
+
+
 @pytest.mark.parametrize("height", [720, 900])
 def test_the_projector_has_one_screen_large_text_and_two_digits(open_trace: Open, height: int) -> None:
     page = open_trace(trained().trace(BITS), height=height)
     page.locator("#projector").click()
-    for panel in page.locator("#panel option").evaluate_all("options => options.map(o => o.value)"):
-        page.locator("#panel").select_option(panel)
-        assert page.evaluate("document.documentElement.scrollHeight") <= height
-        assert page.locator("main > section.on-screen").count() == 1
+    for _ in range(2):  # before and after a change
+        for panel in page.locator("#panel option").evaluate_all("options => options.map(o => o.value)"):
+            page.locator("#panel").select_option(panel)
+            assert page.evaluate("document.documentElement.scrollHeight") <= height
+            assert page.locator("main > section.on-screen").count() == 1
+            cut = page.evaluate(CUT)
+            assert cut == [], f"{panel} needs scrolling"
+        page.locator("button[data-bit]").first.dispatch_event("click")
+        page.locator("#version-new").wait_for()
     assert page.evaluate("getComputedStyle(document.body).fontSize") == "24px"
     for text in page.locator("#cell-drawing .number").all_text_contents():
         assert len(text.strip("\u22120.").replace(".", "").lstrip("0")) <= 2 or "e" in text
     page.locator("#projector").click()
     assert page.locator("footer").is_visible()
+
+
+@pytest.mark.parametrize("width", [1280, 1000, 768, 375])
+def test_the_bar_does_not_cover_what_a_jump_shows(open_trace: Open, width: int) -> None:
+    page = open_trace(trained().trace(BITS), width=width)
+    bar = page.locator(".bar")
+    before = bar.bounding_box()["height"]
+    page.locator("button[data-bit]").first.click()
+    page.locator("#version-new").wait_for()
+    after = bar.bounding_box()["height"]
+    assert after == before or width == 375  # on a phone the line appears when it is needed
+    page.wait_for_timeout(50)
+    for _ in range(2):  # heights of sections are known when they have been on the screen
+        page.locator("#break-title").evaluate("e => e.scrollIntoView()")
+        page.wait_for_timeout(50)
+    assert page.locator("#break-title").bounding_box()["y"] >= after
 
 
 def test_the_cell_stays_on_the_screen_in_two_panes(open_trace: Open) -> None:

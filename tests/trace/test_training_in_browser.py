@@ -63,12 +63,14 @@ def test_two_models_train_side_by_side(open_html: Any) -> None:
         page.locator("#compare-start", has_text="Train both").wait_for()
     page.locator("#compare-pair").select_option("LSTM and tanh RNN")
     fill(page, {"compare-bits": "2", "compare-delay": "90", "compare-limit": "100"})
+    top = page.locator("#compare-start").evaluate("e => e.offsetTop")
     page.locator("#compare-start").click()
     page.locator("#compare-start", has_text="Pause").click()
     page.locator("#compare-start", has_text="Continue").click()
     guess = "With 90 random bits to ignore the tanh RNN only guesses: "
     page.locator("#compare-finding", has_text=guess).wait_for(timeout=PATIENCE)
     page.locator("#compare-start", has_text="Train again").wait_for(timeout=PATIENCE)
+    assert page.locator("#compare-start").evaluate("e => e.offsetTop") == top  # the sentence does not move it
     fill(page, {"compare-bits": "1", "compare-delay": "4", "compare-limit": "300"})
     page.locator("#compare-pair").select_option("LSTM, untrained and trained")
     page.locator("#compare-start").click()

@@ -1,7 +1,7 @@
 // The section "Break it": interventions on the model, and their effect on all inputs.
 
 import { byId, make, setText } from "../shared/elements.js";
-import { buildSection, showPositions, unitRow, writeControls } from "./break_it_elements.js";
+import { blankRows, buildSection, showNoPositions, showPositions, unitRow, writeControls } from "./break_it_elements.js";
 import { describe, inWords, interventionsOf, sentence, untouched } from "./break_it_settings.js";
 import { makeChart } from "./chart.js";
 import { Effects, FACTORS } from "./effects.js";
@@ -110,7 +110,7 @@ export function breakItView(context, actions) {
   }
 
   function showCurve() {
-    const kind = effects.untouched?.kind;
+    const kind = effects.untouched?.kind ?? (context.bits ? "bits" : undefined);
     const mark = (text) => make("span", {}, text);
     chart.draw({
       T: FACTORS.length,
@@ -129,7 +129,7 @@ export function breakItView(context, actions) {
     Object.assign(parts.progress, { max: count, value: measured, hidden: measured === count });
     if (measured % 8 && measured < count) return;
     const ranking = effects.ranking();
-    parts.units.replaceChildren(...ranking.map((one) => unitRow(one, actions)));
+    parts.units.replaceChildren(...ranking.map((one) => unitRow(one, actions)), ...blankRows(count - measured));
     const isDone = measured === count && effects.untouched;
     setText(
       parts.worst,
@@ -140,6 +140,8 @@ export function breakItView(context, actions) {
   }
 
   function data() {
+    const missing = context.weights.H - parts.units.childElementCount;
+    if (missing > 0) parts.units.append(...blankRows(missing)); // the space of the list is there before its units are
     if (!context.model.interventions?.length) Object.assign(settings, untouched()); // the page restored its model
     const list = describe(settings);
     writeControls(parts, settings, list, context.weights.H, replace);
@@ -151,6 +153,10 @@ export function breakItView(context, actions) {
     if (document.activeElement !== parts.unit) parts.unit.value = context.state.unit;
   }
 
+  if (context.bits) {
+    showNoPositions(parts.positions, context.bits.length);
+    showCurve();
+  }
   section.hidden = false;
   const observer = new IntersectionObserver(
     (entries) => {

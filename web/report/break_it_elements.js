@@ -69,6 +69,12 @@ function positions(part) {
   return part("positions", "div", region);
 }
 
+/** The shares before they are measured: dashes. */
+export function showNoPositions(host, length) {
+  const none = { all: NaN, byPosition: new Float64Array(length).fill(NaN) };
+  showPositions(host, { kind: "bits", ...none }, none);
+}
+
 function results(part, isCopy) {
   const measure = isCopy ? "Share of bits right" : "The same measure";
   return make(
@@ -130,6 +136,11 @@ export function showPositions(host, now, base) {
       make("tbody", {}, row("now", now), row("untouched", base)),
     ),
   );
+}
+
+/** Rows of units that are not measured yet. */
+export function blankRows(count) {
+  return Array.from({ length: count }, () => make("li", { class: "blank", "aria-hidden": "true" }));
 }
 
 /** A unit with its measure, and a bar of its effect as a share of the largest one. */

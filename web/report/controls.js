@@ -2,6 +2,15 @@
 
 import { byId, make, setText } from "../shared/elements.js";
 
+/** Tell the style sheet the real height of the bar, below which a jump ends. */
+function followHeight(bar) {
+  new ResizeObserver(() => {
+    const { style } = document.documentElement;
+    const height = `${bar.offsetHeight}px`;
+    if (style.getPropertyValue("--bar") !== height) style.setProperty("--bar", height);
+  }).observe(bar);
+}
+
 export function controlsView(context, { choose, setMode, setDirection, playing, togglePlay, order }) {
   const slider = byId("step");
   const unitField = byId("unit");
@@ -30,6 +39,8 @@ export function controlsView(context, { choose, setMode, setDirection, playing, 
   directionList.value = context.directions.findIndex(({ layer }) => layer === context.state.layer);
   directionList.addEventListener("change", () => setDirection(context.directions[Number(directionList.value)]));
   byId("direction-field").hidden = context.directions.length === 1;
+  byId("version-field").hidden = !context.model.live;
+  followHeight(document.querySelector(".bar"));
   document.addEventListener("keydown", (event) => {
     if (event.target.closest?.("input, select, textarea, summary") || event.altKey || event.ctrlKey || event.metaKey)
       return;
@@ -46,7 +57,7 @@ export function controlsView(context, { choose, setMode, setDirection, playing, 
       byId(mode).setAttribute("aria-pressed", String(context.state.mode === mode));
     document.documentElement.dataset.mode = context.state.mode;
     byId("reverse-note").hidden = !context.direction.reverse;
-    byId("version-field").hidden = !context.comparable;
+    byId("version-field").classList.toggle("idle", !context.comparable);
     for (const version of ["new", "old", "difference"])
       byId(`version-${version}`).setAttribute("aria-pressed", String(context.state.version === version));
   }
