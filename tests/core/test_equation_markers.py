@@ -41,6 +41,7 @@ PLACES = {
         "web/report/lstm.js": 1,
     },
     "lstm-step-tangent": {"online/lstm_step.py": 1, "online/tangents.py": 1, "online/unit_traces.py": 1},
+    "memory-block-step": {"online/memory_blocks.py": 1, "core/numba_engine/memory_blocks.py": 1},
     "rnn-step": {"core/rnn.py": 1, "stream/rnn_stage.py": 1, "web/report/rnn.js": 1},
     "rnn-step-backward": {"core/rnn.py": 1, "web/report/rnn.js": 1},
     "rnn-step-tangent": {"online/tangents.py": 1, "online/unit_traces.py": 1},

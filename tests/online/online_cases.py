@@ -18,7 +18,7 @@ def with_random_weights(layer, rng, scale=0.7):
 
 
 def lstm(rng, **options: Any):
-    return with_random_weights(gc.LSTM(I, H, dtype=np.float64, **options), rng)
+    return with_random_weights(gc.LSTM(I, H, dtype=np.float64, engine="numpy", **options), rng)
 
 
 def random_state(layer, rng, batch):

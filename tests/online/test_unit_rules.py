@@ -39,7 +39,7 @@ CELLS = {
     "GRU without biases": lambda H: gc.GRU(I, H, bias=False, dtype=np.float64),
 }
 CELLS |= {
-    f"LSTM, {name}": lambda H, options=options: gc.LSTM(I, H, dtype=np.float64, **options)
+    f"LSTM, {name}": lambda H, options=options: gc.LSTM(I, H, dtype=np.float64, engine="numpy", **options)
     for name, options in WITHOUT_PROJECTION.items()
 }
 

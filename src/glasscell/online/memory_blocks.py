@@ -1,0 +1,355 @@
+"""The network of the first LSTM: blocks of memory cells that share their gates, trained online.
+
+Hochreiter & Schmidhuber (1997), "Long Short-Term Memory", section 4 and appendix A.1; with the forget gate Gers,
+Schmidhuber & Cummins (2000), "Learning to Forget". A step, with M cells in G blocks::
+
+    u_t = [y_{t-1}; x_t; 1]                  y: the outputs of cells and, with reads="all", of gates
+    z   = W u_t
+    y_in, y_out, y_f = σ(z of the gates)     one of each for a block; without a forget gate y_f = 1
+    s_t = y_f s_{t-1} + y_in g(z of the cell)
+    y_c = y_out h(s_t)                       without an output gate y_c = h(s_t)
+    outputs = σ(V [y_c; x_t; 1])
+
+g and h are logistic functions with another range. The learning rule is the truncated gradient: of s with respect to the
+weights of the cell and of its input and forget gates, traces are carried forward, in which y_{t-1} is a constant::
+
+    ∂s_t/∂w = y_f ∂s_{t-1}/∂w + (y_in g'(z), g y_in'(z), s_{t-1} y_f'(z)) u_t
+
+The error at y_c, which comes from the outputs alone, changes these weights through y_out h'(s), and those of the output
+gate through h(s) y_out'(z).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from glasscell.core.activations import sigmoid, sigmoid_derivative
+from glasscell.core.engines import EngineName, compiles_updates, validate_name
+from glasscell.core.parameters import Parameters
+from glasscell.core.types import Array, Seed
+from glasscell.validation import (
+    as_generator,
+    boolean,
+    choice,
+    finite_array,
+    finite_number,
+    non_negative_integer,
+    non_negative_number,
+    positive_integer,
+    positive_number,
+)
+
+Reads = Literal["all", "cells", "none"]
+
+
+class Step(NamedTuple):
+    """What a step leaves for the learning rule."""
+
+    u: Array  # (K,)  inputs of the hidden units
+    v: Array  # inputs of the output units
+    h: Array  # (M,)  h(s)
+    h_slope: Array  # (M,)  h'(s)
+    output_gate: Array  # (G,)
+    y: Array  # (O,)
+
+
+class MemoryBlocks:
+    """Memory cells in blocks with common gates, and logistic outputs: the network of Hochreiter & Schmidhuber (1997).
+
+    Parameters
+    ----------
+    input_size, output_size : int
+        I and O.
+    blocks, cells : int
+        G, and the cells of each block. G may be 0, for a network of the connections from inputs to outputs.
+    output_gate, forget_gate : bool
+        Whether a block has one. Default: an output gate and no forget gate, as in 1997; with it Gers et al. (2000).
+    reads : {"all", "cells", "none"}
+        Which hidden units of the step before the hidden units read: cells and gates, the cells, or none.
+    bias : bool
+        Of hidden and output units.
+    input_to_output : bool
+        Whether the outputs read the inputs.
+    g_range : (float, float)
+        Range of the squashing function g of a cell's input. Default: (-2, 2).
+    h_range : (float, float), optional
+        Range of the squashing function h of the cell state; None: h is the identity. Default: (-1, 1).
+    weight_range : float
+        Weights and biases are uniform in [-weight_range, weight_range].
+    input_gate_bias, output_gate_bias, forget_gate_bias : sequence of float, optional
+        First biases of the gates of each block, instead.
+    seed : int or numpy.random.Generator
+    engine : {"numpy", "numba"}, optional
+        What runs :meth:`train` and :meth:`run`. Default: Numba if it is installed.
+
+    Attributes
+    ----------
+    parameters, gradients : Parameters
+        ``hidden`` (R, K), W above: the rows of cells, input gates, output gates and forget gates, in float64; columns
+        for what is read, x and the bias. ``output`` (O, …), V above.
+
+    Examples
+    --------
+    >>> import numpy as np, glasscell as gc
+    >>> network = gc.online.MemoryBlocks(2, 1, blocks=2, cells=2, input_gate_bias=[-3, -6])
+    >>> network.parameters.vector.size  # as in the paper's table for the adding problem
+    93
+    >>> y = network.push([0.5, 1.0])
+    >>> network.learn(y - 0.7).update(0.5)
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        blocks: int = 2,
+        cells: int = 2,
+        *,
+        output_gate: bool = True,
+        forget_gate: bool = False,
+        reads: Reads = "all",
+        bias: bool = True,
+        input_to_output: bool = False,
+        g_range: tuple[float, float] = (-2.0, 2.0),
+        h_range: tuple[float, float] | None = (-1.0, 1.0),
+        weight_range: float = 0.1,
+        input_gate_bias: Sequence[float] | None = None,
+        output_gate_bias: Sequence[float] | None = None,
+        forget_gate_bias: Sequence[float] | None = None,
+        seed: Seed = 0,
+        engine: EngineName | None = None,
+    ) -> None:
+        self.input_size = positive_integer("input_size", input_size)
+        self.output_size = positive_integer("output_size", output_size)
+        self.blocks, self.cells = non_negative_integer("blocks", blocks), positive_integer("cells", cells)
+        self.output_gate, self.forget_gate = boolean("output_gate", output_gate), boolean("forget_gate", forget_gate)
+        choice("reads", reads, ("all", "cells", "none"))
+        self.bias, self.input_to_output = boolean("bias", bias), boolean("input_to_output", input_to_output)
+        self.g_range = _range("g_range", g_range)
+        self.h_range = None if h_range is None else _range("h_range", h_range)
+        validate_name(engine)
+        self.engine = engine
+
+        G, M, I = self.blocks, self.blocks * self.cells, self.input_size
+        gates = ["input"] + ["output"] * self.output_gate + ["forget"] * self.forget_gate
+        self.rows = {"cells": slice(0, M)}  # of W
+        self.rows |= {name: slice(M + k * G, M + (k + 1) * G) for k, name in enumerate(gates)}
+        R = M + len(gates) * G
+        self._read = {"all": R, "cells": M, "none": 0}[reads]
+        shapes = {
+            "hidden": (R, self._read + I + self.bias),
+            "output": (self.output_size, M + I * self.input_to_output + self.bias),
+        }
+        self.parameters = Parameters(shapes, np.dtype(np.float64))
+        self.gradients = self.parameters.zeros_like()
+        scale = non_negative_number("weight_range", weight_range)
+        self.parameters.vector[:] = as_generator(seed).uniform(-scale, scale, self.parameters.vector.size)
+        for gate, values in (("input", input_gate_bias), ("output", output_gate_bias), ("forget", forget_gate_bias)):
+            if values is not None:
+                self._set_bias(gate, values)
+        self._gate_of = np.repeat(np.arange(G), self.cells)  # block of each cell
+        self.reset()
+
+    def _set_bias(self, gate: str, values: Sequence[float]) -> None:
+        if gate not in self.rows or not self.bias:
+            raise ValueError(f"{gate}_gate_bias must be None for a network without that gate or without biases")
+        array = finite_array(f"{gate}_gate_bias", values, np.dtype(np.float64))
+        if array.shape != (self.blocks,):
+            raise ValueError(f"{gate}_gate_bias must have one number for each of {self.blocks} blocks, got {values!r}")
+        self.parameters["hidden"][self.rows[gate], -1] = array
+
+    def reset(self) -> None:
+        """Begin a sequence: states, outputs of hidden units and traces are 0."""
+        R, K = self.parameters["hidden"].shape
+        M = self.blocks * self.cells
+        self.s, self.hidden_outputs = np.zeros(M), np.zeros(R)
+        names = ("cells", "input", "forget") if self.forget_gate else ("cells", "input")
+        self.traces = {name: np.zeros((M, K)) for name in names}
+        self._step: Step | None = None
+
+    # equation: memory-block-step
+    def push(self, x: ArrayLike) -> Array:
+        """Take one step with x (I,): return the outputs (O,)."""
+        x = self._vector("x", x, self.input_size, "I")
+        one = np.ones(int(self.bias))
+        u = np.concatenate([self.hidden_outputs[: self._read], x, one])
+        z, cells = self.parameters["hidden"] @ u, self._gate_of
+        gates = {name: sigmoid(z[rows]) for name, rows in self.rows.items() if name != "cells"}
+
+        y_in, y_out, y_f = (gates[name][cells] if name in gates else 1.0 for name in ("input", "output", "forget"))
+        g, g_slope = _squash(z[self.rows["cells"]], self.g_range)
+        own = {"cells": y_in * g_slope, "input": g * sigmoid_derivative(np.asarray(y_in))}
+        if "forget" in gates:
+            own["forget"] = self.s * sigmoid_derivative(np.asarray(y_f))
+        for name, by in own.items():
+            if "forget" in gates:
+                self.traces[name] *= np.asarray(y_f)[:, None]
+            self.traces[name] += np.outer(by, u)
+        self.s = y_f * self.s + y_in * g
+        h, h_slope = (self.s, np.ones_like(self.s)) if self.h_range is None else _squash(self.s, self.h_range)
+        y_c = y_out * h
+
+        self.hidden_outputs = np.concatenate([y_c, *gates.values()])
+        v = np.concatenate([y_c, *([x] if self.input_to_output else []), one])
+        y = sigmoid(self.parameters["output"] @ v)
+        self._step = Step(u, v, h, h_slope, gates.get("output", np.ones(self.blocks)), y)
+        return y.copy()
+
+    def learn(self, dy: ArrayLike) -> MemoryBlocks:
+        """Add the gradient of the last step's loss to :attr:`gradients`, by the truncated rule.
+
+        Parameters
+        ----------
+        dy : array (O,)
+            Gradient of the loss on the outputs: y - target for half the squared error, as in the papers.
+        """
+        if self._step is None:
+            raise RuntimeError("learn() must follow a push(): there is no step since the beginning of the sequence")
+        dy = self._vector("dy", dy, self.output_size, "O")
+        u, v, h, h_slope, y_out, y = self._step
+        d_output = dy * sigmoid_derivative(y)
+        self.gradients["output"][:] += np.outer(d_output, v)
+
+        dy_c = self.parameters["output"][:, : len(h)].T @ d_output
+        hidden = self.gradients["hidden"]
+        if self.output_gate:
+            d_gate = self._per_block(dy_c * h) * sigmoid_derivative(y_out)
+            hidden[self.rows["output"]] += np.outer(d_gate, u)
+        ds = dy_c * y_out[self._gate_of] * h_slope
+        hidden[self.rows["cells"]] += ds[:, None] * self.traces["cells"]
+        for name in ("input", "forget"):
+            if name in self.traces:
+                hidden[self.rows[name]] += self._per_block(ds[:, None] * self.traces[name])
+        return self
+
+    def update(self, learning_rate: float) -> None:
+        """Subtract learning_rate · gradients from the weights, and set the gradients to 0."""
+        self.parameters.vector -= positive_number("learning_rate", learning_rate) * self.gradients.vector
+        self.gradients.vector[:] = 0
+
+    def _per_block(self, values: Array) -> Array:
+        """Return the sums over the cells of each block."""
+        total: Array = values.reshape(self.blocks, self.cells, *values.shape[1:]).sum(axis=1)
+        return total
+
+    # Whole sequences
+
+    def run(self, inputs: ArrayLike, lengths: ArrayLike | None = None, *, every_step: bool = False) -> Array:
+        """Return the outputs of sequences: (N, O) after the last step, or (N, T, O) at every step, 0 after the end.
+
+        Parameters
+        ----------
+        inputs : array (N, T, I)
+            Each sequence begins with the state 0.
+        lengths : array (N,) of int, optional
+            At least 1. Default: T.
+        every_step : bool
+        """
+        inputs, lengths = self._sequences(inputs, lengths)
+        N, T, _ = inputs.shape
+        targets = np.zeros((N, T if every_step else 1, self.output_size))
+        outputs = self._run(inputs, lengths, targets, None, every_step=every_step)
+        return outputs if every_step else outputs[:, 0]
+
+    def train(
+        self, inputs: ArrayLike, targets: ArrayLike, learning_rate: float, lengths: ArrayLike | None = None
+    ) -> Array:
+        """Train online on sequences, one after another, with half the squared error.
+
+        Each step that has a target is followed by an update. Gradients that :meth:`learn` added before are not used.
+
+        Parameters
+        ----------
+        inputs : array (N, T, I)
+            Each sequence begins with the state 0.
+        targets : array (N, O), or (N, T, O)
+            After the last step of a sequence, or at every step.
+        learning_rate : float
+        lengths : array (N,) of int, optional
+            At least 1. Default: T.
+
+        Returns
+        -------
+        array of the shape of `targets`
+            The outputs before each update; 0 after the end of a sequence.
+        """
+        inputs, lengths = self._sequences(inputs, lengths)
+        N, T, _ = inputs.shape
+        goals = finite_array("targets", targets, np.dtype(np.float64))
+        if goals.shape not in ((N, self.output_size), (N, T, self.output_size)):
+            raise ValueError(
+                f"targets must have shape (N, O) = {(N, self.output_size)} or (N, T, O) = {(N, T, self.output_size)}, "
+                f"got {goals.shape}"
+            )
+        rate, every_step = positive_number("learning_rate", learning_rate), goals.ndim == 3
+        goals = np.ascontiguousarray(goals if every_step else goals[:, None])
+        outputs = self._run(inputs, lengths, goals, rate, every_step=every_step)
+        return outputs if every_step else outputs[:, 0]
+
+    def _run(
+        self, inputs: Array, lengths: NDArray[np.int64], targets: Array, rate: float | None, *, every_step: bool
+    ) -> Array:
+        """Run sequences from the state 0; with a learning rate, update the weights."""
+        outputs = np.zeros(targets.shape)
+        if compiles_updates(self.engine):
+            from glasscell.core.numba_engine.memory_blocks import compiled_training  # noqa: PLC0415 - imports Numba
+
+            (g_low, g_high), (h_low, h_high) = self.g_range, self.h_range or (0.0, 0.0)
+            sizes = self.cells, self._read
+            flags = self.output_gate, self.forget_gate, self.bias, self.input_to_output, every_step, rate is not None
+            squash = g_low, g_high - g_low, h_low, h_high - h_low, self.h_range is None, rate or 0.0
+            weights = self.parameters["hidden"], self.parameters["output"]
+            compiled_training()(*weights, inputs, targets, lengths, outputs, *sizes, *flags, *squash)
+        else:
+            self.gradients.vector[:] = 0
+            for n, length in enumerate(lengths):
+                self.reset()
+                for t in range(length):
+                    y = self.push(inputs[n, t])
+                    if every_step or t == length - 1:
+                        at = t if every_step else 0
+                        outputs[n, at] = y
+                        if rate is not None:
+                            self.learn(y - targets[n, at]).update(rate)
+        self.gradients.vector[:] = 0
+        self.reset()
+        return outputs
+
+    def _sequences(self, inputs: ArrayLike, lengths: ArrayLike | None) -> tuple[Array, NDArray[np.int64]]:
+        array = np.ascontiguousarray(finite_array("inputs", inputs, np.dtype(np.float64)))
+        if array.ndim != 3 or array.shape[2] != self.input_size:
+            raise ValueError(f"inputs must have shape (N, T, I) with I = {self.input_size}, got {array.shape}")
+        N, T, _ = array.shape
+        counts: NDArray[Any] = np.full(N, T) if lengths is None else np.asarray(lengths)
+        if counts.shape != (N,) or counts.dtype.kind not in "iu":
+            raise ValueError(f"lengths must be {N} integers, got shape {counts.shape} and dtype {counts.dtype}")
+        if N and not (counts.min() >= 1 and counts.max() <= T):
+            raise ValueError(f"lengths must be from 1 to T = {T}, got {counts.min()} to {counts.max()}")
+        return array, np.ascontiguousarray(counts, np.int64)
+
+    def _vector(self, name: str, value: ArrayLike, size: int, letter: str) -> Array:
+        array = finite_array(name, value, np.dtype(np.float64))
+        if array.shape != (size,):
+            raise ValueError(f"{name} must have shape ({letter},) = ({size},), got {array.shape}")
+        return array
+
+
+def _range(name: str, value: tuple[float, float]) -> tuple[float, float]:
+    """Return the lower and the upper end of a range."""
+    if len(value) != 2:
+        raise ValueError(f"{name} must be two numbers, got {value!r}")
+    low, high = (finite_number(name, end) for end in value)
+    if low >= high:
+        raise ValueError(f"{name} must be from a lower to a higher number, got {value!r}")
+    return low, high
+
+
+def _squash(z: Array, ends: tuple[float, float]) -> tuple[Array, Array]:
+    """Return the logistic function with this range, and its derivative."""
+    low, high = ends
+    s = sigmoid(z)
+    return low + (high - low) * s, (high - low) * sigmoid_derivative(s)
