@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from glasscell.tasks.noise_free_lag import NoiseFreeLag
     from glasscell.tasks.parity import Parity
     from glasscell.tasks.repeat_copy import RepeatCopy
+    from glasscell.tasks.row_digits import RowDigits
     from glasscell.tasks.temporal_order import TemporalOrder
     from glasscell.tasks.two_sequence import TwoSequence
     from glasscell.tasks.vector_copy import VectorCopy
@@ -33,6 +34,7 @@ __all__ = [
     "NoiseFreeLag",
     "Parity",
     "RepeatCopy",
+    "RowDigits",
     "TemporalOrder",
     "TwoSequence",
     "VectorCopy",
@@ -45,7 +47,7 @@ __getattr__, __dir__ = attach(
     {"Adding": "adding", "ContinualReber": "continual_reber", "Copy": "copy", "CopyMemory": "copy_memory"}
     | {"DistractorLag": "distractor_lag", "EmbeddedReber": "embedded_reber"}
     | {"Multiplication": "multiplication", "NoiseFreeLag": "noise_free_lag", "Parity": "parity"}
-    | {"RepeatCopy": "repeat_copy", "TemporalOrder": "temporal_order", "TwoSequence": "two_sequence"}
-    | {"VectorCopy": "vector_copy"}
+    | {"RepeatCopy": "repeat_copy", "RowDigits": "row_digits", "TemporalOrder": "temporal_order"}
+    | {"TwoSequence": "two_sequence", "VectorCopy": "vector_copy"}
     | {"decode": "binary", "encode": "binary"},
 )

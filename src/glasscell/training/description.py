@@ -113,12 +113,17 @@ def _describe_data(data: Any) -> dict[str, Any]:
         numbers = {name: getattr(data, name) for name in ("training", "window", "burn_in", "validation_steps")}
         return description | {"inputs": _checksum(data.inputs), "targets": _checksum(data.targets)} | numbers
     if is_dataclass(data) and not isinstance(data, type):
-        return description | {"arguments": _config(asdict(data))}
+        return description | {"arguments": _config(asdict(data, dict_factory=_with_checksums))}
     size = getattr(data, "num_batches", None)
     source: Any = getattr(data, "source", None)
     if size is None and hasattr(source, "__len__"):
         size = len(source)
     return description if size is None else description | {"num_batches": int(size)}
+
+
+def _with_checksums(arguments: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Return arguments by name, with checksums of arrays."""
+    return {name: _checksum(value) if isinstance(value, np.ndarray) else value for name, value in arguments}
 
 
 def describe_text(data: TextData) -> dict[str, Any]:
