@@ -30,6 +30,7 @@ FROM = r'from "(\.\.?/[\w/-]+\.js)";'
 IMPORT_NAMES = re.compile(rf"^import \{{([^}}]*)\}} {FROM}$", re.MULTILINE)
 IMPORT_ALL = re.compile(rf"^import \* as (\w+) {FROM}$", re.MULTILINE)
 EXPORT_NAMES = re.compile(rf"^export \{{([^}}]*)\}}(?: {FROM}|;)$", re.MULTILINE)
+NEXT_IMPORT = re.compile(r"(?<= = m)(\d+);\nconst (?=\{[^}]*\} = m\d+;)")  # one declaration for all of a module
 EXPORT_DECLARATION = re.compile(r"^export (?=(?:async )?(?:const|let|class|function\*?) (\w+))", re.MULTILINE)
 
 
@@ -86,7 +87,7 @@ def bundle(entry: Path) -> str:
     """
     functions: dict[Path, str] = {}
     _add(entry.resolve(), functions, ())
-    return '"use strict";\n' + "\n".join(functions.values())
+    return '"use strict";\n' + "".join(functions.values())
 
 
 def _add(path: Path, functions: dict[Path, str], importers: tuple[Path, ...]) -> None:
@@ -99,33 +100,34 @@ def _add(path: Path, functions: dict[Path, str], importers: tuple[Path, ...]) ->
             imported = match[2] and (path.parent / match[2]).resolve()
             if imported and imported not in functions:
                 _add(imported, functions, (*importers, path))
-    functions[path] = _as_function(path.name, source)
+    variables = {module.stem: f"m{n}" for n, module in enumerate([*functions, path])}
+    functions[path] = _as_function(path.name, source, variables)
 
 
-def _as_function(name: str, source: str) -> str:
+def _as_function(name: str, source: str, variables: dict[str, str]) -> str:
+    """Return a module as a function. Exports of modules are in the variables m0, m1, m2 and so on."""
+
+    def variable(module: str) -> str:
+        return variables[Path(module).stem]
+
     exports = [match[1] for match in EXPORT_DECLARATION.finditer(source)]
     for match in EXPORT_NAMES.finditer(source):
-        origin = f"{_variable(match[2])}." if match[2] else ""
-        exports += [f"{new}: {origin}{old}" for old, new in _renamings(match[1])]
+        origin = f"{variable(match[2])}." if match[2] else ""
+        exports += [f"{new}:{origin}{old}" for old, new in _renamings(match[1])]
 
     def destructure(match: re.Match[str]) -> str:
-        names = ", ".join(old if old == new else f"{old}: {new}" for old, new in _renamings(match[1]))
-        return f"const {{ {names} }} = {_variable(match[2])};"
+        names = ",".join(old if old == new else f"{old}:{new}" for old, new in _renamings(match[1]))
+        return f"const {{ {names} }} = {variable(match[2])};"
 
     source = IMPORT_NAMES.sub(destructure, source)
-    source = IMPORT_ALL.sub(lambda match: f"const {match[1]} = {_variable(match[2])};", source)
+    source = IMPORT_ALL.sub(lambda match: f"const {match[1]} = {variable(match[2])};", source)
     source = EXPORT_DECLARATION.sub("", EXPORT_NAMES.sub("", source))
     if match := re.search(r"^(?:import|export)\b.*", source, re.MULTILINE):
         raise ValueError(f"{name} must use the supported imports and exports, got {match[0]}")
     if match := re.search(r"</script|<!--", source, re.IGNORECASE):
         raise ValueError(f"{name} must be valid inside a script element, got {match[0]!r}")
-    source = compact_js(source)
-    return f"const {_variable(name)} = (() => {{\n{source}\nreturn {{ {', '.join(exports)} }};\n}})();\n"
-
-
-def _variable(module: str) -> str:
-    """``"../shared/number_text.js"`` → ``m_number_text``; module names are unique in a page."""
-    return "m_" + re.sub(r"\W", "_", Path(module).stem)
+    source = compact_js(NEXT_IMPORT.sub(r"\1, ", source))
+    return f"let {variable(name)}=(()=>{{\n{source}\nreturn{{{','.join(exports)}}};}})(); // {name}\n"
 
 
 def _renamings(names: str) -> list[tuple[str, str]]:

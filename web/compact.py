@@ -1,4 +1,4 @@
-"""Make JavaScript and CSS smaller: remove comments and white space, and write const as let.
+"""Make JavaScript and CSS smaller: remove comments and white space, and write const as let, (x) => as x =>, 0.5 as .5.
 
 Names stay, so that the script of a page can be read in a debugger. Text in strings, template literals and regular
 expressions does not change.
@@ -11,6 +11,8 @@ OPERATORS = "=*/%<>!&|?:,;(){}[]"  # white space around them has no meaning; + a
 CONTINUES_AFTER = re.compile(r"([=*/%<>!&|?:,;({\[]|=>)\n+")  # an expression does not end at these
 CONTINUES_BEFORE = re.compile(r"\n+([=*%<>&|?:,;)}\].])")
 CONST = re.compile(r"(?<![.\w$])const\b(?=[ {\[])")  # a binding that nothing assigns is the same with let
+PARAMETER = re.compile(r"(?<![\w$])\(([\w$]+)\)=>")  # of a function with one
+ZERO = re.compile(r"(?<![\w$.])0(?=\.\d)")  # 0.5 is .5
 AROUND_OPERATOR = re.compile(rf" ?([{re.escape(OPERATORS)}]) ?")
 AROUND_SIGN = re.compile(r"(?<![+-]) ([+-]) (?![+-])")
 REGEX_FOLLOWS = re.compile(r"(?:^|[(,=:\[!&|?{};]|\breturn|\btypeof)\s*$")
@@ -38,7 +40,7 @@ def compact_css(source: str) -> str:
     source = re.sub(r"\s+", " ", source)
     source = re.sub(r" ?([{};]) ?", r"\1", source)
     source = re.sub(r"([,:]) ", r"\1", source)
-    return source.replace(";}", "}").replace("}", "}\n").replace("}\n}", "}}").strip()
+    return ZERO.sub("", source).replace(";}", "}").replace("}", "}\n").replace("}\n}", "}}").strip()
 
 
 def _segments(source: str) -> Iterator[tuple[bool, str]]:
@@ -109,5 +111,6 @@ def _compact_code(code: str, *, after_text: bool) -> str:
     code = re.sub(r"[ \t]+", " ", re.sub(r"\s*\n\s*", "\n", code))
     code = CONST.sub("let", code)
     code = AROUND_SIGN.sub(r"\1", AROUND_OPERATOR.sub(r"\1", code))
+    code = ZERO.sub("", PARAMETER.sub(r"\1=>", code))
     code = CONTINUES_BEFORE.sub(r"\1", CONTINUES_AFTER.sub(r"\1", code))
     return code if after_text else code.lstrip()
