@@ -166,6 +166,21 @@ def test_temporal_order_by_its_criterion_and_baseline(rng):
     assert task.memoryless_baseline_loss(batch) == pytest.approx(loss)
 
 
+@pytest.mark.parametrize("relevant", [2, 3])
+def test_temporal_order_is_solved_by_a_program_and_by_a_trained_lstm(relevant, rng):
+    task = TemporalOrder(relevant, 30)
+    batch = task.test_batch(500)
+    orders = [re.sub("[^XY]", "", string) for string in task.strings(batch)]
+    outputs = 30.0 * np.eye(task.output_size)[[task.class_names.index(order) for order in orders]]
+    assert temporal_order.is_correct(outputs, batch.targets).all()
+    lstm = gc.LSTM(8, 16, forget_bias="chrono", chrono_steps=33)
+    model = gc.Sequential([lstm, FinalState(), gc.Linear(16, task.output_size)])
+    gc.fit(model, task, 150, optimizer=gc.Adam(0.03), schedule=gc.schedules.cosine(150), evaluate_every=150)
+    outputs = model(batch.inputs, lengths=batch.lengths)
+    assert gc.core.losses.categorical_cross_entropy(outputs, batch.targets)[0] < 0.2
+    assert temporal_order.is_correct(outputs, batch.targets).mean() > 0.9
+
+
 # Embedded Reber grammar
 
 

@@ -18,10 +18,10 @@ from glasscell.layers import FinalState
 # fraction of the baseline's.
 CASES = {
     "copy memory": (tasks.CopyMemory(4, 2, 2), (12, 150, 0.03), 0.5),
-    "continual Reber": (tasks.ContinualReber(20, 100), (16, 100, 0.03), 0.5),
+    "continual Reber": (tasks.ContinualReber(20, 100), (16, 150, 0.03), 0.5),
     "multiplication": (tasks.Multiplication(20), (12, 100, 0.02), 0.95),
     "vector copy": (tasks.VectorCopy(2, 1, 2), (16, 150, 0.03), 0.6),
-    "noise-free lag": (tasks.NoiseFreeLag(6), (12, 100, 0.03), 0.5),
+    "noise-free lag": (tasks.NoiseFreeLag(6), (12, 150, 0.05), 0.5),
     "distractors 2b": (tasks.DistractorLag("2b", 4), (12, 100, 0.03), 0.9),
     "distractors 2c": (tasks.DistractorLag("2c", 2, 2), (12, 100, 0.03), 0.5),
     "two-sequence 3a": (tasks.TwoSequence("3a", 3, 8), (8, 60, 0.03), 0.5),
