@@ -11,7 +11,19 @@ from glasscell.cli.parser import Parser, add_ascii
 from glasscell.escaping import escape
 
 # Modules of glasscell.cli.
-COMMANDS = ("copy", "text", "classify", "forecast", "reproduce", "runs", "predict", "inspect", "verify", "convert")
+COMMANDS = (
+    "copy",
+    "text",
+    "classify",
+    "forecast",
+    "sweep",
+    "reproduce",
+    "runs",
+    "predict",
+    "inspect",
+    "verify",
+    "convert",
+)
 ALIASES = {"try": "predict"}
 EXIT_STATUS = (
     "Exit status: 0, success; 1, a check or a training fails, a sequence is copied wrongly, or optional output could "

@@ -13,8 +13,11 @@ from glasscell.cli.run_folder import RunFolder
 from glasscell.cli.run_manifest import Manifest
 
 PATHS = {"text train": ["files"], "classify": ["train", "test"], "forecast": ["file"]}  # options with files of data
+PATHS |= {"sweep text": ["files"], "sweep classify": ["train", "test"], "sweep forecast": ["file"]}
 
 CHANGEABLE = ("on_failure",)  # options that may be others when a run goes on
+CHANGEABLE_OF_SWEEPS = ("processes", "score", "retry_failed")
+SWEEP = "sweep "  # with which the commands of sweeps begin
 
 
 def read_run(folder: Path, command: str) -> Manifest:
@@ -53,22 +56,26 @@ def apply(
         If an option contradicts the run.
     """
     folder = Path(passed["resume"])
+    changeable = CHANGEABLE_OF_SWEEPS if manifest.command.startswith(SWEEP) else CHANGEABLE
     for name, value in passed.items():
         expected = getattr(options, name)
         is_same = value == expected or (name == "out" and Path(value).resolve() == folder.resolve())
-        if name not in (*CHANGEABLE, "resume", "ascii") and not is_same:
+        if name not in (*changeable, "resume", "ascii") and not is_same:
             raise ValueError(f"{labels[name]} must be {_text(expected)}, as in {folder}, got {_text(value)}")
     options.resume, options.ascii = folder, options.ascii or "ascii" in passed
-    vars(options).update({name: passed[name] for name in CHANGEABLE if name in passed})
+    vars(options).update({name: passed[name] for name in changeable if name in passed})
     _set_paths(options, manifest)
-    if manifest.state == "finished":
+    if manifest.state == "finished" and not getattr(options, "retry_failed", False):
         options.run = complete
 
 
 def complete(options: argparse.Namespace) -> int:
     """Complete the folder of a run that was finished, but may have been killed before it was in its place."""
-    kinds = import_module(f"glasscell.cli.{options.command.replace(' ', '_')}").FILES
     manifest = Manifest.read(options.resume)
+    if options.command.startswith(SWEEP):
+        kinds = import_module("glasscell.cli.sweep").kinds_of_options(options)
+    else:
+        kinds = import_module(f"glasscell.cli.{options.command.replace(' ', '_')}").FILES
     with RunFolder(options.resume, options.resume, kinds, manifest, resume=True) as folder:
         folder.complete()
         print(f"{folder.display_path} is finished: nothing is left to do")

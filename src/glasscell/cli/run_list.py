@@ -24,7 +24,9 @@ class RunFacts(NamedTuple):
     started : str
     versions : mapping of str to str
     goes_on : str or None
-        From which update and how the run goes on, if it can.
+        From which update and how the run goes on, if it can; of a sweep, how.
+    unit : str
+        What `updates` counts: "update" or, of a sweep, "run".
     """
 
     command: str
@@ -34,6 +36,7 @@ class RunFacts(NamedTuple):
     started: str
     versions: Mapping[str, str]
     goes_on: str | None
+    unit: str = "update"
 
 
 def state_of_run(recorded: str, *, is_running: bool) -> str:
@@ -50,14 +53,15 @@ def lines_of_run(folder: Path, state: str, message: str, facts: RunFacts | None,
     versions = ", ".join(f"{name} {version}" for name, version in facts.versions.items())
     lines = [_summary(folder, state, facts), f"  {facts.command}", f"  started {facts.started}; {versions}"]
     lines += [f"  error: {message}"] * bool(message)
-    lines += [f"  to go on from update {facts.goes_on}"] * (facts.goes_on is not None)
+    place = " from update " if facts.unit == "update" else ": "
+    lines += [f"  to go on{place}{facts.goes_on}"] * (facts.goes_on is not None)
     lines += [f"  damaged: {name} is missing, or is not the file that was written" for name in damaged]
     return [escape(line) for line in lines]
 
 
 def _summary(folder: Path, state: str, facts: RunFacts) -> str:
     """Return the first line: folder, state, updates, duration and best score."""
-    line = f"{folder}: {state}, {counted(facts.updates, 'update')} in {format_seconds(facts.seconds)}"
+    line = f"{folder}: {state}, {counted(facts.updates, facts.unit)} in {format_seconds(facts.seconds)}"
     best = facts.best
     if best and isinstance(best.get("value"), int | float):
         at = f" at update {best.get('update')}" if best.get("update") != facts.updates else ""

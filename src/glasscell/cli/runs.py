@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, Any
 from glasscell.cli.continuation import resume_words
 from glasscell.cli.fit_runs import FitRun, is_fit_run
 from glasscell.cli.outputs import path_argument
+from glasscell.cli.resuming import SWEEP
 from glasscell.cli.run_files import CHECKPOINTS, is_locked, newest_checkpoint
 from glasscell.cli.run_history import HISTORY_FILE, last_and_best
 from glasscell.cli.run_list import RunFacts, lines_of_run, state_of_run
 from glasscell.cli.run_manifest import MANIFEST_FILE, Manifest, checksum, moment
+from glasscell.cli.sweep_folder import rows_in
 from glasscell.cli.terminal import program_name
 from glasscell.escaping import escape
 from glasscell.manifest_files import finite_or_none
@@ -121,7 +123,9 @@ class ListedRun:
         state = state_of_run(manifest.state, is_running=is_running)
         seconds = manifest.elapsed(folder, is_running=is_running)
         updates, best = manifest.updates, manifest.best
-        if state in ("running", "killed"):
+        if manifest.command.startswith(SWEEP):
+            updates = rows_in(folder)
+        elif state in ("running", "killed"):
             updates, best = last_and_best(folder / HISTORY_FILE)
         checkpoint = None if state == "finished" else newest_checkpoint(folder)
         updates = max(updates, checkpoint or 0)  # the history is written every second
@@ -142,7 +146,11 @@ class ListedRun:
     @property
     def resume_command(self) -> str | None:
         """Command line that continues the run; None if it is in progress, finished, or has no checkpoint."""
-        if self.manifest is None or self.state in ("running", "finished") or self.checkpoint is None:
+        if self.manifest is None or self.state in ("running", "finished"):
+            return None
+        if self.manifest.command.startswith(SWEEP):
+            return shlex.join([*self.manifest.command.split(), "--resume", str(self.folder)])
+        if self.checkpoint is None:
             return None
         words = resume_words(self.manifest.command, self.folder, self.folder)
         return None if words is None else shlex.join(words)
@@ -162,9 +170,16 @@ class ListedRun:
         facts, manifest = None, self.manifest
         if manifest is not None:
             resume = self.resume_command
-            goes_on = None if resume is None else f"{self.checkpoint}: {program_name()} {resume}"
-            started = moment(manifest.started)
+            is_sweep = manifest.command.startswith(SWEEP)
+            goes_on = None if resume is None else f"{program_name()} {resume}"
             facts = RunFacts(
-                manifest.command_line, self.updates, self.seconds, self.best, started, manifest.versions, goes_on
+                manifest.command_line,
+                self.updates,
+                self.seconds,
+                self.best,
+                moment(manifest.started),
+                manifest.versions,
+                goes_on if goes_on is None or is_sweep else f"{self.checkpoint}: {goes_on}",
+                "run" if is_sweep else "update",
             )
         return lines_of_run(self.folder, self.state, self.message, facts, damaged)

@@ -24,7 +24,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     for name, add_options, summary, description in (
         (
             "train",
-            _add_train,
+            add_train,
             "train a model on text files",
             "Train a model on text files, which are joined in this order. The model with the lowest validation loss is "
             "kept, also when training is interrupted.",
@@ -47,7 +47,8 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
         part.add_options = add_options
 
 
-def _add_train(parser: Parser) -> None:
+def add_train(parser: Parser) -> None:
+    """Add the options of ``glasscell text train``."""
     parser.add_argument("files", nargs="+", type=_path, metavar="FILE", help="UTF-8, or any file with --bytes")
     text = parser.add_argument_group("text")
     units = text.add_mutually_exclusive_group()

@@ -43,6 +43,10 @@ from glasscell.training.history import History
 from glasscell.validation import positive_integer
 
 
+class CheckPassed(Exception):  # noqa: N818 - no error
+    """Raised before the first training of a command with the option ``check_only``, which is internal."""
+
+
 class TrainingRun:
     """A run of a training command. As a context, it states in errors what is kept.
 
@@ -182,6 +186,8 @@ class TrainingRun:
         writes_history : bool
             Whether the history of this training is that of the run.
         """
+        if getattr(self.options, "check_only", False):
+            raise CheckPassed
         rows = [HistoryFile(self.folder.folder / HISTORY_FILE)] if writes_history else []
         callbacks = [*callbacks, *rows, partial(self._follow, number)]
         options |= {"callbacks": callbacks, "on_failure": self.options.on_failure} | self._checkpoint_options(number)

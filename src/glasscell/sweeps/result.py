@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from glasscell.atomic_files import StrPath
 from glasscell.sweeps.grid import Grid
-from glasscell.sweeps.row_file import parse
+from glasscell.sweeps.row_file import ROWS_FILE, parse
 from glasscell.sweeps.rows import Row
 from glasscell.sweeps.summary import SettingSummary, is_number, rows_by_setting, summarize
 from glasscell.sweeps.tables import format_rows
@@ -31,10 +31,12 @@ class SweepResult:
         Values by name.
     settings : list of dict
         All combinations of values, in order.
+    folder : Path or None
+        That of the file.
     """
 
-    def __init__(self, grid: Grid, rows: list[Row]) -> None:
-        self.rows, self._grid = rows, grid
+    def __init__(self, grid: Grid, rows: list[Row], folder: Path | None = None) -> None:
+        self.rows, self.folder = rows, folder
         self.seeds, self.grid, self.settings = grid.seeds, grid.values, grid.settings
 
     @classmethod
@@ -44,7 +46,7 @@ class SweepResult:
         Parameters
         ----------
         file : path
-            An incomplete last line is left out.
+            The file, or the folder of ``glasscell sweep``. An incomplete last line is left out.
 
         Raises
         ------
@@ -52,10 +54,12 @@ class SweepResult:
             If there is none, or it is damaged or another file.
         """
         path = Path(file)
+        path = path / ROWS_FILE if path.is_dir() else path
         content = parse(path.read_bytes(), path)
         if content.grid is None:
             raise ValueError(f"{path} must be the rows of a sweep, got an empty file")
-        return cls(content.grid, [content.rows[key] for key in content.grid.runs if key in content.rows])
+        rows = [content.rows[key] for key in content.grid.runs if key in content.rows]
+        return cls(content.grid, rows, path.parent)
 
     @property
     def failures(self) -> list[Row]:
@@ -96,6 +100,36 @@ class SweepResult:
         for name in scores or ():
             self._check_score(name)
         return format_rows(self.summary(), list(self.grid), list(self.scores if scores is None else scores), format)
+
+    def models(self, **setting: Any) -> list[Any]:
+        """Load the models that the runs of a setting have kept, in the order of their seeds, such as for an Ensemble.
+
+        The score "model" of a row is the name of a file in the folder of the rows: ``glasscell sweep --keep-models``
+        writes it, and a training function can return it.
+
+        Parameters
+        ----------
+        **setting
+            Values of some names of the grid. Default: all runs.
+
+        Raises
+        ------
+        ValueError
+            If a name or a value is not in the grid, or a finished run has no model.
+        FileNotFoundError
+            If a file is missing.
+        """
+        from glasscell.models.files import load  # noqa: PLC0415 - only where it is used
+
+        for name, value in setting.items():
+            choice("a name of the setting", name, list(self.grid))
+            choice(name, value, self.grid[name])
+        rows = [row for row in self.rows if row["status"] == "finished"]
+        rows = [row for row in rows if all(row["setting"][name] == value for name, value in setting.items())]
+        names = [row["scores"].get("model") for row in rows]
+        if self.folder is None or not all(isinstance(name, str) and Path(name).name == name for name in names):
+            raise ValueError('rows must have the score "model", the name of a file in the folder of the rows')
+        return [load(self.folder / str(name)) for name in names]
 
     def plot(self, score: str, over: str | None = None, *, ax: Axes | None = None) -> Axes:
         """Draw the median of a score over seeds, with a band from the lower to the upper quartile.

@@ -20,6 +20,7 @@ from glasscell.sweeps.grid import MARK, Grid
 from glasscell.sweeps.rows import Row, check_row, decode_line, encode_line, key_of
 from glasscell.training.folder_lock import lock_descriptor
 
+ROWS_FILE = "rows.jsonl"  # in the folder of a sweep of the command line
 BEGINNING = b'{"%s":' % MARK.encode()
 _open_files: WeakSet[RowFile] = WeakSet()
 
@@ -44,6 +45,12 @@ class Content(NamedTuple):
     grid: Grid | None
     rows: dict[str, Row]
     size: int
+
+
+def count_rows(file: Path) -> int:
+    """Return the number of whole rows in a file, without a check."""
+    lines = file.read_bytes().split(b"\n")[:-1]
+    return sum(not line.startswith(BEGINNING) for line in lines)
 
 
 def parse(content: bytes, path: Path) -> Content:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Any
 
 from glasscell.atomic_files import StrPath
@@ -28,7 +28,7 @@ def sweep(
     file: StrPath | None = None,
     resume: bool = False,
     retry_failed: bool = False,
-    progress: bool = False,
+    progress: bool | Callable[[Row], None] = False,
     **grid: Sequence[Any],
 ) -> SweepResult:
     """Run a training function for each combination of values and each seed.
@@ -52,8 +52,9 @@ def sweep(
         those of the file; more values of a name and more seeds extend the sweep.
     retry_failed : bool
         With `resume`, repeat the runs that failed.
-    progress : bool
-        Show progress on standard error: a bar on a terminal, if tqdm is installed; otherwise lines.
+    progress : bool or callable
+        Show progress on standard error: a bar on a terminal, if tqdm is installed; otherwise lines. Or a function that
+        is called with each new row, after it has been written.
     **grid : sequence of values
         Numbers, texts, truth values, None, or lists of these, by the name of the argument of `train`. NumPy's numbers
         are passed as those of Python.
@@ -97,12 +98,13 @@ def sweep(
         raise ValueError("retry_failed=True needs resume=True")
     if boolean("resume", resume) and file is None:
         raise ValueError("resume=True needs file")
-    boolean("progress", progress)
+    if not callable(progress):
+        boolean("progress", progress)
     if executor is not None:
         check_executor(executor)
     described = Grid.of(train, seeds, grid)
     with _opened(file, described, resume=resume) as row_file:
-        return _Sweep(train, described, row_file, retry_failed=retry_failed).run(executor, progress=progress)
+        return _Sweep(train, described, row_file, retry_failed=retry_failed).run(executor, progress)
 
 
 @contextmanager
@@ -129,11 +131,13 @@ class _Sweep:
         left = [key for key in self._all if key not in self._rows or key in repeated]
         self._jobs = [Job(train, *self._all[key]) for key in left]
 
-    def run(self, executor: Any, *, progress: bool) -> SweepResult:
+    def run(self, executor: Any, progress: bool | RowReporter) -> SweepResult:
         """Run what is left, and return all rows."""
         runs: Runs = RunsInProcess(self._jobs) if executor is None else RunsOnExecutor(executor, self._jobs)
         done = len(self._all) - len(self._jobs)
-        reporter = row_progress(done, len(self._all)) if progress else nullcontext(lambda _: None)
+        reporter: AbstractContextManager[RowReporter] = nullcontext(progress if callable(progress) else lambda _: None)
+        if progress and not callable(progress):
+            reporter = row_progress(done, len(self._all))
         try:
             with reporter as report:
                 for row in runs:
@@ -167,4 +171,5 @@ class _Sweep:
         return f"{number} are kept in {self._file.path}: resume=True goes on"
 
     def _result(self) -> SweepResult:
-        return SweepResult(self._grid, [self._rows[key] for key in self._all if key in self._rows])
+        folder = None if self._file is None else self._file.path.parent
+        return SweepResult(self._grid, [self._rows[key] for key in self._all if key in self._rows], folder)
