@@ -24,7 +24,7 @@ CONSUMERS = {  # column of the table in docs/lstm_options.md
     "Keras": "keras",
 }
 COMMANDS = ["copy", "text train", "text sample", "text score", "classify", "forecast"]
-COMMANDS += ["reproduce", "runs", "predict", "inspect", "verify", "convert"]
+COMMANDS += ["reproduce", "sweep copy", "runs", "predict", "inspect", "verify", "convert"]
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]*")
 
 pytestmark = pytest.mark.skipif(not PAGES, reason="README.md and docs are not part of an installed package")

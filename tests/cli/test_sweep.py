@@ -106,8 +106,8 @@ def test_a_sweep_goes_on_after_an_interrupt_and_a_kill(capsys, in_this_process):
     wait_for_rows(rows, 1, process)
     process.send_signal(signal.SIGINT)
     message = process.communicate()[1].decode()
+    assert process.returncode == 130, message
     number = rows.read_bytes().count(b'"seed":')
-    assert process.returncode == 130
     assert f"glasscell: interrupted; {number} of 6 rows are kept in runs/sweep-copy; to go on: " in message
     assert "Traceback" not in message
     process = start("sweep", "copy", "--resume", "runs/sweep-copy")

@@ -4,6 +4,7 @@ import contextlib
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ import sweep_functions as functions
 from test_sweep import without_seconds
 
 import glasscell as gc
-from glasscell.sweeps import SweepResult, SweepWarning
+from glasscell.sweeps import SweepInterrupted, SweepResult, SweepWarning
 
 CALLS = []
 
@@ -270,6 +271,43 @@ def test_an_error_of_the_disk_keeps_the_rows_before(file, monkeypatch):
     monkeypatch.undo()
     assert [row["seed"] for row in SweepResult.load(file).rows] == [0]
     assert gc.sweep(counted, seeds=4, file=file, resume=True).is_complete
+
+
+@pytest.mark.parametrize("in_threads", [False, True])
+@pytest.mark.parametrize("place", ["before the write", "in the write", "after the write", "in the flush", "after it"])
+@pytest.mark.parametrize("number", [1, 3])
+def test_an_interrupt_while_a_row_is_written_loses_nothing(file, monkeypatch, place, number, in_threads):
+    from glasscell.sweeps import row_file  # noqa: PLC0415
+
+    write, fsync, count = os.write, os.fsync, [0]
+
+    def interrupted_write(descriptor, content):
+        count[0] += 1
+        if count[0] != number + 1 or place in ("in the flush", "after it"):  # the first line is not a row
+            return write(descriptor, content)
+        if place != "before the write":
+            write(descriptor, content[: len(content) // 2] if place == "in the write" else content)
+        raise KeyboardInterrupt
+
+    def interrupted_fsync(descriptor):
+        if count[0] == number + 1 and place in ("in the flush", "after it"):
+            if place == "after it":
+                fsync(descriptor)
+            count[0] += 1
+            raise KeyboardInterrupt
+        fsync(descriptor)
+
+    monkeypatch.setattr(row_file.os, "write", interrupted_write)
+    monkeypatch.setattr(row_file.os, "fsync", interrupted_fsync)
+    with ThreadPoolExecutor(1) as pool, pytest.raises(SweepInterrupted) as error:
+        gc.sweep(counted, seeds=4, file=file, executor=pool if in_threads else None)
+    monkeypatch.undo()
+    kept = SweepResult.load(file)
+    assert kept.rows == error.value.result.rows
+    assert len(kept) >= number
+    assert f"{len(kept)} of 4 rows are kept" in str(error.value)
+    assert gc.sweep(counted, seeds=4, file=file, resume=True).is_complete
+    assert file.read_bytes().count(b'"seed":') == 4
 
 
 def test_a_sweep_in_progress_can_be_read(file):

@@ -21,7 +21,7 @@ class Runs(Protocol):
         ...
 
     def finished(self) -> Iterator[Row]:
-        """Yield the rows of the runs that have ended meanwhile, without waiting."""
+        """Yield the last row again, and the rows of the runs that have ended meanwhile, without waiting."""
         ...
 
     def cancel(self) -> None:
@@ -34,13 +34,16 @@ class RunsInProcess:
 
     def __init__(self, jobs: Sequence[Job]) -> None:
         self._jobs = jobs
+        self._last: list[Row] = []
 
     def __iter__(self) -> Iterator[Row]:
-        return map(run, self._jobs)
+        for job in self._jobs:
+            self._last = [run(job)]
+            yield from self._last
 
     def finished(self) -> Iterator[Row]:
-        """Yield nothing."""
-        return iter(())
+        """Yield the last row again."""
+        return iter(self._last)
 
     def cancel(self) -> None:
         """Do nothing."""
@@ -72,6 +75,7 @@ class RunsOnExecutor:
         self._ended: SimpleQueue[Any] = SimpleQueue()
         self._futures: list[Any] = []  # Dask cancels a run whose future is not referred to
         self._number = len(jobs)
+        self._last: list[Any] = []
         try:
             for job in jobs:
                 self._futures.append(_submit(executor, job))
@@ -83,15 +87,21 @@ class RunsOnExecutor:
 
     def __iter__(self) -> Iterator[Row]:
         for _ in range(self._number):
-            yield self._row(self._ended.get())
+            self._last = [self._ended.get()]
+            yield self._row(self._last[0])
 
     def finished(self) -> Iterator[Row]:
-        """Yield the rows of the runs that have ended meanwhile, without waiting."""
+        """Yield the last row again, and the rows of the runs that have ended meanwhile, without waiting."""
+        ended = [*self._last]
         with suppress(Empty):
             while True:
-                future = self._ended.get_nowait()
-                with suppress(Exception, KeyboardInterrupt):  # of a cancelled run, or a broken executor
-                    yield future.result()
+                ended.append(self._ended.get_nowait())
+        for future in ended:
+            try:
+                row = future.result()
+            except BaseException:  # noqa: BLE001, S112 - of a cancelled run, or a broken executor
+                continue
+            yield row
 
     def cancel(self) -> None:
         """Cancel the runs that are not in progress."""

@@ -199,8 +199,22 @@ class RowFile:
         OSError
             If that fails. The file has its earlier rows.
         """
+        self._is_new = False  # before: an interrupt may come when the row has been written
         self._write(encode_line(row))
-        self._is_new = False
+
+    def append_once(self, row: Row) -> None:
+        """Write a row unless the file has it: after an interrupt, which may have come while it was written.
+
+        Raises
+        ------
+        OSError
+            If that fails.
+        """
+        content = self._read()
+        *lines, rest = content.split(b"\n")
+        if encode_line(row)[:-1] not in lines:
+            os.ftruncate(self._opened, len(content) - len(rest))
+            self.append(row)
 
     def _write(self, line: bytes) -> None:
         size = os.fstat(self._opened).st_size

@@ -145,7 +145,9 @@ class _Sweep:
         except (ExecutorError, KeyboardInterrupt) as error:
             runs.cancel()
             for row in runs.finished():
-                self._add(row, lambda _: None)
+                self._rows[key_of(row["setting"], row["seed"])] = row
+                if self._file is not None:
+                    self._file.append_once(row)
             if isinstance(error, ExecutorError):
                 raise SweepError(f"the executor failed ({error}); {self._kept()}", self._result()) from error
             raise SweepInterrupted(f"the sweep was interrupted; {self._kept()}", self._result()) from None
