@@ -10,7 +10,7 @@ from glasscell.tasks import adding
 
 def test_training_stops_when_the_most_recent_sequences_are_correct(rng):
     task = gc.tasks.Adding(20)
-    counted = CountedTask(task, adding.is_correct, 0.01, 4000)
+    counted = CountedTask(task, adding.is_correct, 0.01, stop_after=4000)
     errors = np.concatenate([[0.03] * 20, [0.05], rng.uniform(-0.019, 0.019, 5000)])  # one wrong, then none
     for k in range(0, len(errors), 10):
         batch = task.batch(len(errors[k : k + 10]), rng, np.float64)
@@ -21,9 +21,17 @@ def test_training_stops_when_the_most_recent_sequences_are_correct(rng):
     assert (counted.criterion, counted.stopped) == (2030, 4030)  # the first whole batches
 
 
+@pytest.mark.parametrize(("most_wrong", "expected"), [(1, False), (2, True)])
+def test_some_of_the_most_recent_sequences_may_be_wrong(most_wrong, expected, rng):
+    counted = CountedTask(gc.tasks.Adding(20), adding.is_correct, 0.01, recent=100, most_wrong=most_wrong)
+    targets = rng.uniform(0, 1, (100, 1))
+    counted.counted_loss(targets + np.where(np.arange(100)[:, None] < 2, 0.05, 0.001), targets, None)
+    assert counted(None) is expected
+
+
 @pytest.mark.parametrize(("error", "expected"), [(0.009, True), (0.011, False)])
 def test_the_average_error_must_be_small_too(error, expected, rng):
-    counted = CountedTask(gc.tasks.Adding(20), adding.is_correct, 0.01, 2000)
+    counted = CountedTask(gc.tasks.Adding(20), adding.is_correct, 0.01)
     targets = rng.uniform(0, 1, (2000, 1))
     counted.counted_loss(targets + error, targets, None)
     assert counted(None) is expected

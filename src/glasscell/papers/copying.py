@@ -69,7 +69,8 @@ EXPERIMENTS = (
         "of 1; the baseline is 0.0945",
         differences=(
             "T = 200, against 500 and 2000, and 4,000 updates of 20 sequences.",
-            "One layer of 128 LSTM units, and RMSProp with a learning rate of 0.001, as in the paper. Its decay is 0.9; "
+            "One layer of 128 LSTM units, and RMSProp with a learning rate of 0.001, as in the paper. The "
+            "decay is 0.9, and "
             "gradients are not clipped.",
         ),
         train=train_copy_memory,

@@ -1,4 +1,4 @@
-"""Adding and temporal order: experiments 4 and 6 of Hochreiter & Schmidhuber (1997)."""
+"""Long time lags: experiments 2c, 4, 5 and 6 of Hochreiter & Schmidhuber (1997) with today's LSTM and its training."""
 
 from __future__ import annotations
 
@@ -7,12 +7,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from glasscell.core.optimizers import Adam
 from glasscell.layers import LSTM, FinalState, Linear
 from glasscell.models import Sequential
 from glasscell.papers.experiment import Experiment, Outcome, Row, Scores
 from glasscell.papers.stopping import RECENT, CountedTask, outcome_of_counts
-from glasscell.tasks import Adding, TemporalOrder, adding, temporal_order
+from glasscell.tasks import (
+    Adding,
+    DistractorLag,
+    Multiplication,
+    TemporalOrder,
+    adding,
+    distractor_lag,
+    multiplication,
+    temporal_order,
+)
+from glasscell.tasks.generated import largest_errors
 from glasscell.training import fit, schedules
 
 BATCH_SIZE, HIDDEN_SIZE = 20, 32
@@ -40,16 +52,19 @@ def train_long_lag(
     *,
     rate: float,
     sequences: int,
-    recent: int = RECENT,
+    longest: int,
     chrono: bool = True,
-    hidden_size: int = HIDDEN_SIZE,
+    **criterion: Any,
 ) -> Scores:
-    """Train on sequences with one target at the end, until the paper's criterion is met, on at most `sequences`."""
-    longest = task.min_length + task.min_length // 10
+    """Train on sequences with one target at the end, until the paper's criterion is met, on at most `sequences`.
+
+    `longest` is the number of steps for the chrono initialisation, `criterion` has options of `CountedTask`.
+    """
+    hidden_size = HIDDEN_SIZE
     initial: dict[str, Any] = {"forget_bias": "chrono", "chrono_steps": longest} if chrono else {"forget_bias": 1.0}
     lstm = LSTM(task.input_size, hidden_size, **initial)
     model = Sequential([lstm, FinalState(), Linear(hidden_size, task.output_size)], seed=task.seed)
-    counted, updates = CountedTask(task, is_correct, limit, recent), sequences // BATCH_SIZE
+    counted, updates = CountedTask(task, is_correct, limit, **criterion), sequences // BATCH_SIZE
     fit(
         model,
         counted,
@@ -72,8 +87,13 @@ def train_adding(
     """Train on adding; training ends when the 4000 most recent sequences are correct."""
     del data
     task = Adding(50 if quick else min_length, seed)
-    options: dict[str, Any] = {"rate": rate, "sequences": sequences, "chrono": chrono}
-    return train_long_lag(task, adding.is_correct, 0.01, recent=2 * RECENT, **options)
+    options: dict[str, Any] = {"rate": rate, "sequences": sequences, "chrono": chrono, "longest": _longest(task)}
+    return train_long_lag(task, adding.is_correct, 0.01, stop_after=2 * RECENT, **options)
+
+
+def _longest(task: Any) -> int:
+    """Return the length of the longest sequences."""
+    return int(task.min_length + task.min_length // 10)
 
 
 def train_temporal_order(
@@ -82,7 +102,30 @@ def train_temporal_order(
     """Train on temporal order."""
     del data
     task = TemporalOrder(relevant, 60 if quick else 100, seed)
-    return train_long_lag(task, temporal_order.is_correct, 0.1, rate=rate, sequences=sequences, chrono=chrono)
+    options: dict[str, Any] = {"rate": rate, "sequences": sequences, "chrono": chrono, "longest": _longest(task)}
+    return train_long_lag(task, temporal_order.is_correct, 0.1, **options)
+
+
+def train_multiplication(seed: int, *, quick: bool, data: Path | None, sequences: int, rate: float) -> Scores:
+    """Train on multiplication."""
+    del data
+    task = Multiplication(50 if quick else 100, seed)
+    options: dict[str, Any] = {"rate": rate, "sequences": sequences, "longest": _longest(task)}
+    return train_long_lag(task, multiplication.is_correct, np.inf, most_wrong=139, **options)
+
+
+def train_distractor_lag(seed: int, *, quick: bool, data: Path | None, sequences: int, rate: float) -> Scores:
+    """Train on experiment 2c with p = q = 50 symbols."""
+    del data
+    size = 20 if quick else 50
+    task = DistractorLag("2c", size, seed=seed)
+    recent = RECENT if quick else 10_000
+    options: dict[str, Any] = {"rate": rate, "sequences": sequences, "longest": size + 14, "recent": recent}
+    return train_long_lag(task, _is_correct_2c, np.inf, **options)
+
+
+def _is_correct_2c(outputs: Any, targets: Any) -> Any:
+    return largest_errors(outputs, targets) < distractor_lag.TOLERANCES["2c"]
 
 
 def _counts(**options: Any) -> Callable[[Sequence[Row]], Outcome]:
@@ -162,5 +205,29 @@ EXPERIMENTS = (
         train=partial(train_temporal_order, relevant=3, sequences=40_000, rate=0.01),
         outcome=_counts(median=40_000, wrong=None),
         quick="T = 60",
+    ),
+    Experiment(
+        name="multiplication-100",
+        paper=f"{SOURCE} 5",
+        claim="the product of two numbers, which a cell that adds its inputs cannot compute, is learned over 100 steps",
+        paper_figure="482,000 sequences; 139 of 2560 wrong in the test",
+        criterion="the paper's criterion: at most 139 of the 2000 most recent training sequences were wrong, by every "
+        "seed, within 100,000 sequences",
+        differences=DIFFERENCES,
+        train=partial(train_multiplication, sequences=100_000, rate=0.01),
+        outcome=_counts(median=100_000, wrong=None),
+        quick="T = 50",
+    ),
+    Experiment(
+        name="distractor-lag-2c",
+        paper=f"{SOURCE} 2c, q = p = 50",
+        claim="a symbol is remembered for at least 50 random symbols",
+        paper_figure="30,000 sequences",
+        criterion="the paper's criterion: 10,000 training sequences in a row are correct, by every seed, within 60,000 "
+        "sequences",
+        differences=(*DIFFERENCES, "A softmax and the cross-entropy, against two logistic outputs."),
+        train=partial(train_distractor_lag, sequences=60_000, rate=0.01),
+        outcome=_counts(median=60_000, wrong=None),
+        quick="q = p = 20, and 2000 correct sequences in a row",
     ),
 )

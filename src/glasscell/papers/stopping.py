@@ -27,19 +27,39 @@ class CountedTask:
     limit : float
         The mean of the absolute errors must be below it. The paper has an "average error", and does not define it.
     recent : int
-        Training ends when this number of most recent sequences is correct.
+        Number of the most recent sequences that the criterion of the paper is about.
+    most_wrong : int
+        How many of them may be wrong.
+    stop_after : int, optional
+        Training ends when this number of most recent sequences meets the criterion. Default: `recent`.
 
     Attributes
     ----------
     criterion, stopped : int or None
-        Number of training sequences until the most recent 2000 were correct, and until training ended.
+        Number of training sequences until the criterion of the paper was met, and until training ended.
     """
 
     metrics: tuple[str, ...] = ()
     endless = True
 
-    def __init__(self, task: Any, is_correct: Callable[..., Any], limit: float, recent: int = RECENT) -> None:
-        self.task, self.is_correct, self.limit, self.recent = task, is_correct, limit, recent
+    def __init__(
+        self,
+        task: Any,
+        is_correct: Callable[..., Any],
+        limit: float,
+        *,
+        recent: int = RECENT,
+        most_wrong: int = 0,
+        stop_after: int | None = None,
+    ) -> None:
+        self.task, self.is_correct, self.limit, self.recent, self.most_wrong = (
+            task,
+            is_correct,
+            limit,
+            recent,
+            most_wrong,
+        )
+        self.stop_after = recent if stop_after is None else stop_after
         self.loss = self.counted_loss
         self.correct: list[bool] = []
         self.errors: list[float] = []
@@ -61,15 +81,16 @@ class CountedTask:
         return loss_function(self.task.loss)(outputs, targets, weights)
 
     def meets(self, recent: int) -> bool:
-        """Return whether the most recent sequences are correct, with a small error on average."""
+        """Return whether enough of the most recent sequences are correct, with a small error on average."""
         correct, errors = self.correct[-recent:], self.errors[-recent:]
-        return len(correct) == recent and all(correct) and float(np.mean(errors)) < self.limit
+        enough = len(correct) == recent and correct.count(False) <= self.most_wrong
+        return enough and float(np.mean(errors)) < self.limit
 
     def __call__(self, _: Any) -> bool:
         """Return whether training ends."""
-        if self.criterion is None and self.meets(RECENT):
+        if self.criterion is None and self.meets(self.recent):
             self.criterion = len(self.correct)
-        if self.meets(self.recent):
+        if self.meets(self.stop_after):
             self.stopped = len(self.correct)
         return self.stopped is not None
 
