@@ -225,7 +225,10 @@ EXPERIMENTS = (
         paper_figure="30,000 sequences",
         criterion="the paper's criterion: 10,000 training sequences in a row are correct, by every seed, within 60,000 "
         "sequences",
-        differences=(*DIFFERENCES, "A softmax and the cross-entropy, against two logistic outputs."),
+        differences=(
+            *DIFFERENCES,
+            "A softmax and the cross-entropy, against two logistic outputs. The 10,000 correct sequences are counted here.",
+        ),
         train=partial(train_distractor_lag, sequences=60_000, rate=0.01),
         outcome=_counts(median=60_000, wrong=None),
         quick="q = p = 20, and 2000 correct sequences in a row",
