@@ -227,7 +227,8 @@ EXPERIMENTS = (
         "sequences",
         differences=(
             *DIFFERENCES,
-            "A softmax and the cross-entropy, against two logistic outputs. The 10,000 correct sequences are counted here.",
+            "A softmax and the cross-entropy, against two logistic outputs.",
+            "The count includes the 10,000 correct sequences, so that the smallest possible one is 10,000.",
         ),
         train=partial(train_distractor_lag, sequences=60_000, rate=0.01),
         outcome=_counts(median=60_000, wrong=None),
