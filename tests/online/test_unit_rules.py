@@ -82,6 +82,47 @@ def test_snap1_is_exact_for_units_that_do_not_read_each_other(name, rng):
     assert_near(gradients_of(gc.online.SnAp1, layer, x, dy, 2).vector, exact.vector)
 
 
+def rtrl_with_less(layer, x, dy, batch, omit):
+    """Return the gradient of RTRL if `omit` sets some of its derivatives to 0 after each step, in place."""
+    learner = gc.online.RTRL(layer, batch)
+    for x_t, dy_t in zip(np.moveaxis(x, -2, 0), np.moveaxis(dy, -2, 0), strict=True):
+        learner.push(x_t)
+        omit(learner._layers[0].tangents, before_learning=True)
+        learner.learn(dy_t)
+        omit(learner._layers[0].tangents, before_learning=False)
+    return learner.gradients.vector
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_snap1_is_rtrl_without_what_a_weight_does_to_other_units(name, rng):
+    layer = with_random_weights(CELLS[name](H), rng)
+    x, dy = sequence(layer, rng, 2)
+    units = np.concatenate([np.arange(view.size) // (view.size // len(view)) % H for view in layer.parameters.values()])
+    assert len(units) == layer.parameters.vector.size
+
+    def omit(tangents, *, before_learning):
+        if before_learning:
+            for d in tangents.values():
+                np.multiply(d, (units == np.arange(H)[:, None])[:, None], out=d)
+
+    snap = gradients_of(gc.online.SnAp1, layer, x, dy, 2).vector
+    assert_near(snap, rtrl_with_less(layer, x, dy, 2, omit))
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, options in ONE_LAYER.items() if not {"peepholes", "learn_initial_state"} & set(options)]
+)
+def test_truncated1997_is_rtrl_without_the_derivatives_of_h_after_each_step(name, rng):
+    layer = lstm(rng, **ONE_LAYER[name])
+    x, dy = sequence(layer, rng, 2)
+
+    def omit(tangents, *, before_learning):
+        tangents["h"] *= before_learning
+
+    truncated = gradients_of(gc.online.Truncated1997, layer, x, dy, 2).vector
+    assert_near(truncated, rtrl_with_less(layer, x, dy, 2, omit))
+
+
 @pytest.mark.parametrize("name", ONE_LAYER)
 def test_truncated1997_is_exact_if_nothing_reads_h_or_a_cell(name, rng):
     layer = lstm(rng, **ONE_LAYER[name])
