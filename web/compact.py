@@ -11,6 +11,7 @@ OPERATORS = "=*/%<>!&|?:,;(){}[]"  # white space around them has no meaning; + a
 CONTINUES_AFTER = re.compile(r"([=*/%<>!&|?:,;({\[]|=>)\n+")  # an expression does not end at these
 CONTINUES_BEFORE = re.compile(r"\n+([=*%<>&|?:,;)}\].])")
 CONST = re.compile(r"(?<![.\w$])const\b(?=[ {\[])")  # a binding that nothing assigns is the same with let
+LAST_SEMICOLON = re.compile(r"(?<![;({]);\}")  # of a block; the body of a loop must not be empty
 PARAMETER = re.compile(r"(?<![\w$])\(([\w$]+)\)=>")  # of a function with one
 ZERO = re.compile(r"(?<![\w$.])0(?=\.\d)")  # 0.5 is .5
 AROUND_OPERATOR = re.compile(rf" ?([{re.escape(OPERATORS)}]) ?")
@@ -40,7 +41,7 @@ def compact_css(source: str) -> str:
     source = re.sub(r"\s+", " ", source)
     source = re.sub(r" ?([{};]) ?", r"\1", source)
     source = re.sub(r"([,:]) ", r"\1", source)
-    return ZERO.sub("", source).replace(";}", "}").replace("}", "}\n").replace("}\n}", "}}").strip()
+    return ZERO.sub("", source).replace(";}", "}").strip()
 
 
 def _segments(source: str) -> Iterator[tuple[bool, str]]:
@@ -113,4 +114,5 @@ def _compact_code(code: str, *, after_text: bool) -> str:
     code = AROUND_SIGN.sub(r"\1", AROUND_OPERATOR.sub(r"\1", code))
     code = ZERO.sub("", PARAMETER.sub(r"\1=>", code))
     code = CONTINUES_BEFORE.sub(r"\1", CONTINUES_AFTER.sub(r"\1", code))
+    code = LAST_SEMICOLON.sub("}", code)
     return code if after_text else code.lstrip()

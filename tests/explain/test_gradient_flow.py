@@ -10,6 +10,7 @@ import glasscell as gc
 from glasscell import explain
 from glasscell.core import cell, variants
 from glasscell.explain import crossings as crossings_module
+from glasscell.explain import replayed_passes
 from glasscell.trace import diagnostics
 
 H = 4
@@ -98,11 +99,11 @@ def test_a_part_is_multiplied_once_for_each_crossing(kind, rng):
         assert not parts.c[-1].any()
         order = slice(None, None, -1 if layer.reverse else 1)
         for factor in (0.5, -1.3):
-            scaled = copy(crossings_module._replay(layer, 1))
+            scaled = copy(replayed_passes.replay(layer, 1, None))
             kernel = scaled.kernel.copy()
             kernel[:, : scaled.P] *= factor
             scaled.weights = scaled.weights | {"kernel": kernel}
-            steps = crossings_module._backward(scaled, layer.d_y[order][..., None].copy())
+            steps = replayed_passes.backward_through(scaled, layer.d_y[order][..., None].copy())
             powers = factor ** np.arange(T + 1)
             np.testing.assert_allclose(np.tensordot(powers, parts.c, 1), steps.dc[order, :, 0], rtol=1e-11, atol=1e-11)
             np.testing.assert_allclose(np.tensordot(powers, parts.x, 1), steps.dx[order, :, 0], rtol=1e-11, atol=1e-11)
@@ -113,7 +114,7 @@ def test_the_tape_of_the_split_is_that_of_the_layer(rng):
     lstm = lstm_of("stacked, bidirectional")
     trace = lstm.trace(rng.normal(size=(T, I)), d_outputs=np.ones((T, 2 * H)))
     for layer in trace.layer:
-        tape = crossings_module._replay(layer, 1)
+        tape = replayed_passes.replay(layer, 1, None)
         assert isinstance(tape, variants.Tape)
         np.testing.assert_allclose(tape.c[:: -1 if layer.reverse else 1, :, 0], layer.c, **TOLERANCE)
 
@@ -241,10 +242,70 @@ def test_layers_without_a_cell_and_other_objects_raise_one_clear_error():
         explain.gradient_flow(trace.sequence(0)[2])
 
 
-def test_a_layer_under_an_intervention_raises_one_clear_error():
+PATCH = np.linspace(-1, 1, T * H).reshape(T, H)
+UNDER = {
+    "scaled": [explain.Intervention("f", scale=0.5)],
+    "cut": [explain.Intervention("W_h", cut=True)],
+    "a unit cut": [explain.Intervention("W_h", cut=True, units=[1], steps=[2, 3])],
+    "several": [
+        explain.Intervention("x", scale=0.7),
+        explain.Intervention("z_g", clamp=(-0.4, 0.5)),
+        explain.Intervention("i", freeze=True, units=[0, 2]),
+        explain.Intervention("c", add=0.3, steps=[1, 4]),
+        explain.Intervention("h", freeze=True, units=[1], steps=[3]),
+        explain.Intervention("o", set=0.4, steps=slice(2, 4)),
+    ],
+    "patched": [
+        explain.Intervention("c", patch=PATCH, units=[0], steps=[2], layer="l0"),
+        explain.Intervention("c", patch=-PATCH, units=[0], steps=[2], layer="l0_reverse"),
+    ],
+}
+
+
+@pytest.mark.parametrize("name", UNDER)
+@pytest.mark.parametrize("options", [{}, {"lengths": [T, T - 2]}], ids=["all", "lengths"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_parts_under_interventions_add_up_to_the_gradient_of_the_trace(name, options, reverse):
+    rng = np.random.default_rng(4)
+    lstm = gc.LSTM(I, H, bidirectional=True, dtype=np.float64)
+    lstm.parameters.vector[:] = rng.normal(0, 0.7, lstm.parameters.vector.shape)
+    x, y = rng.normal(size=(2, T, I)), rng.normal(size=(2, T, 2 * H))
+    with explain.intervene(lstm, *UNDER[name]):
+        trace = lstm.trace(x, y, **options)
+        flow = explain.gradient_flow(lstm, x, y, layer=int(reverse), crossings=2, **options)
+    layer = trace.layer[int(reverse)]
+    np.testing.assert_allclose(flow.whole_c, np.nan_to_num(layer.value("d_c")), rtol=0, atol=1e-13)
+    np.testing.assert_allclose(flow.c.sum(axis=1), flow.whole_c, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(flow.x.sum(axis=1), flow.whole_x, rtol=0, atol=1e-13)
+    if name == "cut":
+        assert not flow.c[:, 1:].any()
+    else:
+        assert np.abs(flow.c[:, 1:]).max() > 1e-3
+
+
+def test_the_part_along_the_cells_has_the_forget_gates_that_acted():
+    rng = np.random.default_rng(5)
+    lstm = gc.LSTM(I, H, dtype=np.float64)
+    x, y = rng.normal(size=(T, I)), rng.normal(size=(T, H))
+    with explain.intervene(lstm, explain.Intervention("f", scale=0.5), explain.Intervention("o", add=0.2, steps=[1])):
+        layer = lstm.trace(x, y).layer[0]
+        flow = explain.gradient_flow(lstm, x, y)
+        sources = explain.gradient_sources(lstm, x, y)
+    expected, running = np.zeros((T, H)), np.zeros(H)
+    for t in reversed(range(T)):
+        running = running + layer.d_y[t] * layer.o[t] * (1 - np.tanh(layer.c[t]) ** 2)
+        expected[t] = running
+        running = running * layer.f[t]
+    np.testing.assert_allclose(flow.c[0], expected, rtol=0, atol=1e-13)
+    np.testing.assert_allclose(sources.shares.sum(axis=0), 1, rtol=0, atol=1e-12)
+
+
+def test_a_trace_under_an_intervention_raises_one_clear_error():
     lstm = lstm_of("standard")
-    with (
-        explain.intervene(lstm, explain.Intervention("f", scale=0.5)),
-        pytest.raises(ValueError, match="gradient flow must be of a layer without interventions"),
-    ):
-        explain.gradient_flow(lstm, np.ones((T, I)), np.ones((T, H)))
+    with explain.intervene(lstm, explain.Intervention("f", scale=0.5)):
+        trace = lstm.trace(np.ones((T, I)), np.ones((T, H)))
+    for call in (explain.gradient_flow, explain.gradient_sources):
+        with pytest.raises(ValueError, match="gradient flow under interventions must be of a model and x, within"):
+            call(trace)
+    with pytest.raises(ValueError, match="gradient flow under interventions must be of a model and x, within"):
+        explain.split_by_crossings(trace.layer[0])

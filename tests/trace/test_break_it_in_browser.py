@@ -75,6 +75,24 @@ def test_interventions_have_the_effect_that_they_have_in_python(open_html: Any, 
     assert bool(page.workers) == workers
     assert np.abs(np.array(shown(page, 1)[1:]) / 100 - bits_right(model)).max() < 0.006
 
+    # The outputs that are nearly constant or inverted are the reason for wrong bits.
+    page.locator("#break-scale").evaluate(EVENTS, 0.5)
+    wait_for(page, "All forget gates × 0.5")
+    everything = np.array([[n >> s & 1 for s in (3, 2, 1, 0)] for n in range(16)])
+    with model.intervene("f", scale=0.5):
+        found = model.copy(everything)
+    ones, right = found.mean(axis=0), (found == everything).mean(axis=0)
+    constant = np.minimum(ones, 1 - ones) <= 0.1
+    inverted = ~constant & (right < 0.45)
+    text = page.locator("#break-reason").inner_text()
+    for name, marks in (("more often the opposite of the bit", inverted), ("nearly constant", constant)):
+        bits_of = np.flatnonzero(marks).tolist()
+        words = ", ".join(map(str, bits_of[:-1])) + " and " * (len(bits_of) > 1) + "".join(map(str, bits_of[-1:]))
+        assert (name in text) == bool(bits_of)
+        assert not bits_of or re.search(rf"of bits? {words} (?:is|are) {name}", text)
+    assert constant.any() or inverted.any()
+    page.locator("#break-scale").evaluate(EVENTS, 1)
+
     # h of a unit is 0: nothing reads it, neither the gates nor the readout
     unit = int(np.abs(model.parameters["readout.weight"][0]).argmax())
     page.locator("#break-unit").fill(str(unit))

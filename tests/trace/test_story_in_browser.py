@@ -204,14 +204,44 @@ def test_the_tour_has_eight_stops_with_addresses(open_trace: Open) -> None:
         if stop < 8:
             page.locator("#tour-next").click()
     assert len(set(titles)) == 8
-    assert "0.9" in page.locator("#tour-text").inner_text()
+    assert "are now multiplied by 0.9" in page.locator("#tour-text").inner_text()
+    assert page.locator("#break-scale").input_value() == "0.9"
+    assert page.url.endswith("f=0.9")
     page.go_back()
+    assert page.locator("#break-scale").input_value() == "1"
     assert page.locator("#tour-count").inner_text() == "7 of 8"
     page.reload()
     assert page.locator("#tour-title").inner_text() == titles[6]
     page.locator("#tour-close").click()
     assert page.locator("#tour").is_hidden()
     assert "tour" not in page.url.partition("#")[2]
+
+
+def test_the_address_of_the_last_stop_scales_the_forget_gates_until_the_tour_ends(open_trace: Open) -> None:
+    page = open_trace(trained().trace(BITS))
+    page.goto(page.url.split("#")[0] + "#tour=8&f=0.9")
+    page.reload()
+    page.locator("#break-finding", has_text="All forget gates × 0.9").wait_for()
+    assert page.evaluate("window.glasscell.model.interventions[0].value") == 0.9
+    page.locator("#tour-close").click()
+    assert page.evaluate("window.glasscell.model.interventions.length") == 0
+    page.wait_for_url(lambda url: "f=" not in url)
+
+
+def test_the_gradient_under_an_intervention_has_its_parts(open_trace: Open) -> None:
+    model = trained()
+    page = open_trace(model.trace(BITS))
+    page.goto(page.url.split("#")[0] + "#t=2&u=1&f=0.5&mode=backward")
+    page.reload()
+    assert page.locator("#gradient-parts").is_enabled()
+    with model.intervene("f", scale=0.5):
+        d_c = model.trace(BITS).layer[0].d_c[2, 1]
+    shown = page.locator("#maps figure:has(canvas[data-symbol='d_c']) output").inner_text()
+    assert abs(number(shown) - d_c) <= 6e-4 * abs(d_c)
+    page.locator("#version-old").click()
+    assert page.locator("#gradient-parts").is_disabled()
+    reason = "No parts by crossings of the recurrent weights: of the old model the page keeps its values alone."
+    assert (page.locator("#gradient-parts-words").text_content() or "").startswith(reason)
 
 
 def test_old_new_and_difference_after_a_change(open_trace: Open) -> None:

@@ -154,7 +154,7 @@ console.log(text, single, nested, two, same, n, words.if, words["b c"], half, la
 def test_a_style_sheet_keeps_its_rules(web_build: Any) -> None:
     source = "/* a */\na :focus, b > c { margin: 0 1px; color: red; }\n@media (min-width: 3px) { i { top: 0 } }\n"
     compact = web_build.compact_css(source)
-    assert compact == "a :focus,b > c{margin:0 1px;color:red}\n@media (min-width:3px){i{top:0}}"
+    assert compact == "a :focus,b > c{margin:0 1px;color:red}@media (min-width:3px){i{top:0}}"
 
 
 @pytest.mark.parametrize(

@@ -76,6 +76,35 @@ def case_of_crossings(trace: Trace, model: Any, output: int) -> dict[str, Any]:
     return {"check": "crossings", "payload": payload_of(trace), "output": output, "expected": parts}
 
 
+def case_of_crossings_under(rng: np.random.Generator, model: Any) -> dict[str, Any]:
+    """Those of the loss under interventions of each kind."""
+    interventions = [
+        {"symbol": "f", "operation": "scale", "value": 0.5},
+        {"symbol": "W_h", "operation": "cut", "units": [1], "steps": [2, 3]},
+        {"symbol": "c", "operation": "freeze", "units": [0], "steps": [4]},
+        {"symbol": "g", "operation": "clamp", "low": -0.3, "high": 0.4},
+        {"symbol": "h", "operation": "add", "value": 0.2, "steps": [1]},
+    ]
+    x, y = rng.normal(size=(6, 2)), rng.normal(size=(6, 6))
+    payload = payload_of(model.trace(x, y))
+    where = [{"units": one.get("units"), "steps": one.get("steps")} for one in interventions]
+    operations: list[dict[str, Any]] = [
+        {"scale": 0.5},
+        {"cut": True},
+        {"freeze": True},
+        {"clamp": (-0.3, 0.4)},
+        {"add": 0.2},
+    ]
+    acting = [
+        gc.explain.Intervention(str(one["symbol"]), **operation, **place, layer=None)
+        for one, operation, place in zip(interventions, operations, where, strict=True)
+    ]
+    with gc.explain.intervene(model, *acting):
+        flows = [gc.explain.gradient_flow(model, x, y, layer=k, crossings=2) for k in range(4)]
+    expected = [array(flow.c) for flow in flows]
+    return {"check": "crossings", "payload": payload, "interventions": interventions, "expected": [expected]}
+
+
 def cases(rng: np.random.Generator) -> dict[str, dict[str, Any]]:
     small = randomized(gc.LSTM(2, 3, dtype=np.float64), rng)
     both = randomized(gc.LSTM(2, 3, 2, bidirectional=True, learn_initial_state=True, dtype=np.float64), rng)
@@ -89,6 +118,7 @@ def cases(rng: np.random.Generator) -> dict[str, dict[str, Any]]:
         "relay of two bits per step": case_of_relay(rng, 5, bits_per_step=2),
         "steps": case_of_steps(small.trace(rng.normal(size=(7, 2))), small),
         "crossings": case_of_crossings(both.trace(rng.normal(size=(6, 2)), rng.normal(size=(6, 6))), both, 27),
+        "crossings under interventions": case_of_crossings_under(rng, both),
         "beta": {
             "check": "beta",
             "arguments": triples.tolist(),

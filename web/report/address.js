@@ -2,7 +2,7 @@
 
 const WAIT_MS = 500; // after the last change, so that dragging writes one entry
 
-/** The state of an address, {} if it has none: {t, u, k, layer, mode, tour}. */
+/** The state of an address, {} if it has none: {t, u, k, layer, mode, tour, f}. */
 export function parseAddress(hash) {
   if (!hash.includes("=")) return {};
   const entries = new URLSearchParams(hash.replace(/^#/, ""));
@@ -11,6 +11,7 @@ export function parseAddress(hash) {
     const text = entries.get(name);
     if (text !== null && /^\d{1,6}$/.test(text)) state[name] = Number(text);
   }
+  if (/^\d(\.\d{1,2})?$/.test(entries.get("f") ?? "")) state.f = Number(entries.get("f"));
   if (["forward", "backward"].includes(entries.get("mode"))) state.mode = entries.get("mode");
   return state;
 }

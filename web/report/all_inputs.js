@@ -85,17 +85,18 @@ function lossesOf(model, { T, targets, weights }, logits, first, losses) {
   return gradients;
 }
 
-/** The share of bits that are right: {all, byPosition (length)}, of logits of copyInputs(). */
+/** The share of bits that are right, and that are 1: {all, byPosition (length), ones (length)}, of logits of copyInputs(). */
 export function bitsRight(logits, { N, length, bits }) {
   const step = logits.length / N; // targets are the last numbers of each row
-  const byPosition = new Float64Array(length);
+  const [byPosition, ones] = [new Float64Array(length), new Float64Array(length)];
   for (let n = 0; n < N; n++) {
     for (let k = 0; k < length; k++) {
       const isOne = logits[(n + 1) * step - length + k] > 0;
       if (isOne === Boolean(bits[n * length + k])) byPosition[k] += 1 / N;
+      if (isOne) ones[k] += 1 / N;
     }
   }
-  return { all: byPosition.reduce((sum, share) => sum + share, 0) / length, byPosition };
+  return { all: byPosition.reduce((sum, share) => sum + share, 0) / length, byPosition, ones };
 }
 
 /** (N, rows) → (rows, N) */

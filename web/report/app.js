@@ -128,6 +128,7 @@ export function start(payload) {
       k: context.bits ? state.bit : undefined,
       layer: context.directions.length > 1 ? layerNumber(context) : undefined,
       mode: context.backward ? "backward" : undefined,
+      f: context.model.interventions?.find(({ symbol, operation, units }) => symbol === "f" && operation === "scale" && !units)?.value,
     }),
     (target) => {
       applyAddress(target);
@@ -135,7 +136,16 @@ export function start(payload) {
     },
   );
 
-  function applyAddress({ t, u, k, layer, mode }) {
+  /** Multiply all forget gates, as the slider of the section "Break it" does. */
+  function setFactor(factor) {
+    const slider = byId("break-scale");
+    if (!slider || slider.valueAsNumber === factor) return;
+    slider.value = factor;
+    for (const name of ["input", "change"]) slider.dispatchEvent(new Event(name));
+  }
+
+  function applyAddress({ t, u, k, layer, mode, f = 1 }) {
+    setFactor(f);
     const place = context.directions[layer];
     if (place && layer !== layerNumber(context)) actions.setDirection(place);
     actions.setMode(mode ?? "forward");
@@ -147,7 +157,8 @@ export function start(payload) {
   const tour = new Tour({
     context,
     story: () => views.map((view) => view.story?.()).find(Boolean) ?? { written: [] },
-    apply({ mode, bit, step = state.step, unit = state.unit }) {
+    apply({ mode, bit, step = state.step, unit = state.unit, factor }) {
+      if (factor) setFactor(factor);
       if (mode) actions.setMode(mode);
       if (bit >= 0) actions.chooseBit(bit);
       actions.choose({ step, unit });

@@ -2,7 +2,7 @@
 
 import { byId, make, setText } from "../shared/elements.js";
 import { blankRows, buildSection, showNoPositions, showPositions, unitRow, writeControls } from "./break_it_elements.js";
-import { describe, inWords, interventionsOf, sentence, untouched } from "./break_it_settings.js";
+import { describe, inWords, interventionsOf, reason, sentence, untouched } from "./break_it_settings.js";
 import { makeChart } from "./chart.js";
 import { Effects, FACTORS } from "./effects.js";
 import { connect } from "./worker.js";
@@ -105,6 +105,7 @@ export function breakItView(context, actions) {
   function showNow() {
     if (!effects.now || !effects.untouched) return;
     setText(parts.finding, sentence(settings, effects.now, effects.untouched));
+    setText(parts.reason, reason(effects.now));
     showPositions(parts.positions, effects.now, effects.untouched);
     showCurve();
   }

@@ -83,6 +83,7 @@ function results(part, isCopy) {
     make("h3", {}, `${measure} when all forget gates are scaled`),
     part("curve", "div", { class: "chart low" }),
     part("curve-progress", "p", { class: "words" }),
+    part("reason", "p", { class: "words" }),
   );
 }
 

@@ -1,6 +1,10 @@
 // The settings of the section "Break it", as interventions and in words.
 
-import { formatNumber } from "./number_text.js";
+import { formatNumber, formatPercent } from "./number_text.js";
+import { listed } from "./story.js";
+
+const CONSTANT = 0.1; // largest share of inputs with the rarer value of an output that is nearly constant
+const INVERTED = 0.45; // of right bits, below which an output is the opposite of its bit
 
 export const GATES = { i: "input gate", f: "forget gate", o: "output gate", g: "candidate" };
 
@@ -51,6 +55,25 @@ export function sentence(settings, now, base) {
   if (!names.length) return `The untouched model: ${inWords(base)}.${over}`;
   const changes = names.join(", ");
   return `${changes[0].toUpperCase()}${changes.slice(1)}: ${inWords(now)}. The untouched model: ${inWords(base)}.${over}`;
+}
+
+/** Why bits are wrong: the outputs that are nearly constant, and those that are the opposite of their bits. */
+export function reason({ byPosition, ones, all }) {
+  if (!ones) return "";
+  const positions = Array.from(ones, (_, k) => k);
+  const isConstant = (k) => Math.min(ones[k], 1 - ones[k]) <= CONSTANT;
+  const constant = positions.filter(isConstant);
+  const inverted = positions.filter((k) => !isConstant(k) && byPosition[k] < INVERTED);
+  const shares = (values, some) => {
+    const [low, high] = [Math.min, Math.max].map((extreme) => formatPercent(extreme(...some.map((k) => values[k]))));
+    return low === high ? low : `${low} to ${high}`;
+  };
+  const output = (some) => `the output${some.length > 1 ? "s" : ""} of ${listed(some, "bit")} ${some.length > 1 ? "are" : "is"}`;
+  const parts = [];
+  if (inverted.length) parts.push(`${output(inverted)} more often the opposite of the bit than the bit (right for ${shares(byPosition, inverted)} of the inputs)`);
+  if (constant.length) parts.push(`${output(constant)} nearly constant (1 for ${shares(ones, constant)} of them), and so right for about half`);
+  if (!parts.length) return "";
+  return `${all < 0.5 ? "Fewer are right than by guessing" : "Why bits are wrong"}: ${parts.join("; ")}.`;
 }
 
 /** A share in percent with one decimal, rounded down: 99.99 % is not 100 %. */

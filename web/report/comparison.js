@@ -51,8 +51,8 @@ export function comparisonView(context, { announce }) {
   const quantity = make(
     "select",
     { id: "compare-quantity", onchange: draw },
-    make("option", { value: "state" }, "on the state: c of an LSTM, h of the others"),
-    make("option", { value: "hidden" }, "on h"),
+    make("option", { value: "state" }, "on c (LSTM) or h (others)"),
+    make("option", { value: "hidden" }, "on h (all)"),
   );
   const start = make("button", { type: "button", id: "compare-start", onclick: toggle }, "Train both");
   const set = (change) => {

@@ -1,6 +1,7 @@
 // The gradient on the cell states by the number of crossings of W_h on its way back.
 
-import { GATES, run } from "./lstm.js";
+import { backwardLSTM, run } from "./lstm.js";
+import { productTransposed } from "./matrices.js";
 
 export const CROSSINGS = 4; // parts: 0, 1, 2, and more
 
@@ -12,42 +13,41 @@ export function gradientsFrom(model, d_outputs) {
 /**
  * Four arrays (T, H) that add up to d_c: the gradient that crosses W_h of this layer 0, 1, 2, and 3 or more times.
  *
- * At each step the gradient on h from outside the layer has crossed 0 times; what comes from dz of the next step
- * through W_h has crossed once more than dz. Along the cell, times f, the number stays.
+ * A backward pass with W_h = 0 gives the part that does not cross it; what its dz would have handed on through W_h is the
+ * gradient on h of the passes that cross it once more, and so forth: glasscell/explain/crossings.py. Interventions act on
+ * the gradient in each pass, as in that of the whole.
  */
-export function crossingsOf({ W, I }, { d_y, i, f, o, g, c_prev, tanh_c, H, reverse }, T) {
+export function crossingsOf(weights, { d_y, x, h_prev, c_prev, i, f, o, g, tanh_c, reverse, edits }, T) {
+  const forward = { x, h_prev, c_prev, i, f, o, g, tanh_c, reverse, edits };
+  const { H, I } = weights;
   const K = H + I + 1;
-  const parts = Array.from({ length: CROSSINGS }, () => new Float64Array(T * H));
-  const [dz, d_h, d_c_next] = [4 * H, H, H].map((size) => Array.from({ length: CROSSINGS }, () => new Float64Array(size)));
-  for (let count = 0; count < T; count++) {
-    const t = reverse ? count : T - 1 - count;
-    for (let m = CROSSINGS - 1; m >= 0; m--) {
-      d_h[m].fill(0);
-      if (m === 0) d_h[0].set(d_y.subarray(t * H, (t + 1) * H));
-      else addThrough(W, K, H, dz[m - 1], d_h[m]);
-      if (m === CROSSINGS - 1) addThrough(W, K, H, dz[m], d_h[m]);
-    }
-    for (let m = 0; m < CROSSINGS; m++) {
-      for (let k = 0; k < H; k++) {
-        const n = t * H + k;
-        const d_c = d_h[m][k] * o[n] * (1 - tanh_c[n] * tanh_c[n]) + d_c_next[m][k];
-        parts[m][n] = d_c;
-        d_c_next[m][k] = d_c * f[n];
-        dz[m][k] = d_c * g[n] * i[n] * (1 - i[n]);
-        dz[m][H + k] = d_c * c_prev[n] * f[n] * (1 - f[n]);
-        dz[m][2 * H + k] = d_h[m][k] * tanh_c[n] * o[n] * (1 - o[n]);
-        dz[m][3 * H + k] = d_c * i[n] * (1 - g[n] * g[n]);
-      }
-    }
+  const cut = { ...weights, W: weights.W.map((w, n) => (n % K < H ? 0 : w)) };
+  const part = (of, source) => {
+    const direction = { ...forward, take: (_, size) => new Float64Array(size) };
+    backwardLSTM(of, direction, source, { T, N: 1 });
+    return direction;
+  };
+  const parts = [];
+  let source = d_y;
+  while (parts.length < CROSSINGS) {
+    const isRest = parts.length === CROSSINGS - 1;
+    const { d_c, d_z } = part(isRest ? weights : cut, source);
+    parts.push(d_c);
+    if (!isRest) source = throughRecurrent(weights, forward, d_z, T);
   }
   return parts;
 }
 
-/** d_h += W_hᵀ dz */
-function addThrough(W, K, H, dz, d_h) {
-  for (let r = 0; r < GATES.length * H; r++) {
-    const factor = dz[r];
-    if (factor === 0) continue;
-    for (let k = 0, n = r * K; k < H; k++, n++) d_h[k] += W[n] * factor;
+/** The gradient on each h from dz of the next step, through W_h. */
+function throughRecurrent({ W, H, I }, { edits, reverse }, d_z, T) {
+  const d_h = new Float64Array(T * H);
+  const d_u = new Float64Array(H + I + 1);
+  for (let t = 0; t < T; t++) {
+    const before = reverse ? t + 1 : t - 1;
+    if (before < 0 || before >= T) continue;
+    productTransposed(W, d_z.subarray(4 * t * H, 4 * (t + 1) * H), d_u);
+    edits?.cut(d_u, t);
+    d_h.set(d_u.subarray(0, H), before * H);
   }
+  return d_h;
 }

@@ -89,14 +89,17 @@ export function gradientView(context, { choose }) {
       d_outputs[Number(target.value)] = 1;
       direction = context.directionOf(gradientsFrom(model, d_outputs));
     }
-    const canSplit = model.live && !(model.interventions ?? []).length && state.version !== "old";
-    const products = 4 * 4 * direction.H ** 2 * model.T;
+    const products = 5 * 4 * direction.H ** 2 * model.T;
     let split = null;
-    if (canSplit && products < MOST_PRODUCTS && direction.d_y) {
+    let reason = "";
+    if (!model.live) reason = "the page has recorded values";
+    else if (state.version === "old") reason = "of the old model the page keeps its values alone";
+    else if (products >= MOST_PRODUCTS) reason = "the model is too large for the page";
+    else if (direction.d_y) {
       split = crossingsOf(context.weights, direction, model.T);
       split.forEach((values, n) => (direction = { ...direction, [`crossing ${n}`]: values }));
     }
-    source = { direction, split };
+    source = { direction, split, reason };
   }
 
   const norm = (...inside) => make("span", {}, "‖", ...inside, "‖");
@@ -116,7 +119,8 @@ export function gradientView(context, { choose }) {
     const { T } = context;
     parts.disabled = !split;
     parts.value = split ? wanted : "paths";
-    byId("gradient-parts-words").replaceChildren(...wordsOf()[parts.value]);
+    const why = source.reason ? [`No parts by crossings of the recurrent weights: ${source.reason}. `] : [];
+    byId("gradient-parts-words").replaceChildren(...why, ...wordsOf()[parts.value]);
     const axis = axisSpec(context);
     const of = (name, label, style) => ({ label, values: rowNorms(direction[name], T), style });
     const lines = [of("d_c", norm(whole()), 1), ...series().map(([name, text, style]) => of(name, words(text), style))];

@@ -160,6 +160,7 @@ class Interventions {
   /** The quantities before the interventions, and arrays of the gradients on them. */
   startBackward(direction) {
     const { T, N } = this.place;
+    this.direction = direction; // of this backward pass
     this.later = {}; // by symbol, but of c and h in other ways: the gradient that a frozen value of the next processed step adds
     for (const symbol of SYMBOLS) {
       const name = `d_${symbol}`;

@@ -203,7 +203,7 @@ function forwardLSTM({ name, reverse, H, I, W, h0, c0 }, x, { T, N, take, edits 
 }
 
 /** Add the gradients to a direction, given d_y: the gradients on h from outside the layer. */
-function backwardLSTM({ W, H, I }, direction, d_y, { T, N }) {
+export function backwardLSTM({ W, H, I }, direction, d_y, { T, N }) {
   const { c_prev, i, f, o, g, tanh_c, reverse, take, edits } = direction;
   const size = H * N;
   const symbols = ["d_h", "d_o", "d_tanh_c", "d_c", "d_i", "d_f", "d_g", "output", "cell", "recurrent"];

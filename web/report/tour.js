@@ -3,7 +3,7 @@
 import { byId, setText } from "../shared/elements.js";
 
 /**
- * The stops: {title, text, section, state(context) → {step, unit, bit, mode}, prepare: the id of a control to point at}.
+ * The stops: {title, text, section, state(context) → {step, unit, bit, mode, factor of all forget gates}}.
  * Stops whose section is hidden are skipped.
  */
 const STOPS = [
@@ -65,9 +65,9 @@ const STOPS = [
     title: "Break it",
     section: "break-it",
     instead: "weight-slider",
-    text: () => "With all forget gates multiplied by 0.9, each cell keeps a tenth less at every step. The table shows how many answers of each bit are still right.",
-    task: "Move the slider of the forget gates to 0.9.",
-    state: () => ({ mode: "forward" }),
+    text: () => "All forget gates are now multiplied by 0.9: each cell keeps a tenth less at every step. The table shows how many answers of each bit are still right.",
+    task: "Move the slider to its left end. The end of the tour sets it to 1 again.",
+    state: () => ({ mode: "forward", factor: 0.9 }),
   },
 ];
 
@@ -105,9 +105,11 @@ export class Tour {
     const wasOpen = this.stop > 0;
     this.stop = isOpen ? stop : 0;
     byId("tour").hidden = !isOpen;
+    byId("cell").style.paddingBottom = "";
     document.documentElement.classList.toggle("touring", isOpen);
     if (isOpen) this.show(STOPS[stop - 1]);
-    else if (wasOpen && byId("tour").contains(document.activeElement)) byId("tour-start").focus();
+    else if (this.isBroken) this.changeModel({});
+    if (!isOpen && wasOpen && byId("tour").contains(document.activeElement)) byId("tour-start").focus();
     if (write) this.changed();
   }
 
@@ -119,7 +121,7 @@ export class Tour {
 
   show({ title, text, task, section, instead, state }) {
     const { written } = this.story();
-    this.apply(state({ bits: this.context.bits, delimiter: this.context.delimiter, story: { written } }));
+    this.changeModel(state({ bits: this.context.bits, delimiter: this.context.delimiter, story: { written } }));
     setText(byId("tour-title"), title);
     setText(byId("tour-text"), text(byId("story").textContent, byId("maps-finding").textContent.split(". ").slice(-1)[0]));
     setText(byId("tour-try"), task);
@@ -131,6 +133,12 @@ export class Tour {
     byId("tour-title").focus({ preventScroll: true });
   }
 
+  /** Apply the state of a stop. A factor that the stop before set is 1 again. */
+  changeModel(state) {
+    this.apply(this.isBroken ? { factor: 1, ...state } : state);
+    this.isBroken = Boolean(state.factor);
+  }
+
   reveal(place) {
     for (const old of document.querySelectorAll(".toured")) old.classList.remove("toured");
     place.classList.add("toured");
@@ -139,11 +147,21 @@ export class Tour {
     this.placeCard(place);
   }
 
-  /** Put the card at the left of a section where that leaves it uncovered, else at the right, as the style says. */
+  /**
+   * Put the card at the left of a section where that leaves it uncovered, else at the right, as the style says. The
+   * equations of the cell can then be scrolled above it, and are where it would cover them at their own stop.
+   */
   placeCard(place) {
     const card = byId("tour");
     Object.assign(card.style, { left: "", right: "" });
+    const cell = byId("cell");
     const { left } = place.getBoundingClientRect();
-    if (left >= card.offsetWidth + 2 * MARGIN) Object.assign(card.style, { left: `${MARGIN}px`, right: "auto" });
+    const isLeft = left >= card.offsetWidth + 2 * MARGIN;
+    if (isLeft) Object.assign(card.style, { left: `${MARGIN}px`, right: "auto" });
+    cell.style.paddingBottom = isLeft ? `${card.offsetHeight + 2 * MARGIN}px` : "";
+    if (place !== cell) return;
+    const equations = byId("equations").getBoundingClientRect();
+    const { top, left: from } = card.getBoundingClientRect();
+    if (equations.right > from && equations.bottom > top) window.scrollBy(0, equations.bottom - top + MARGIN / 2);
   }
 }

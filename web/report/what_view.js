@@ -45,6 +45,7 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
       clearTimeout(timer);
       relays = new Map();
       context.survey = null;
+      service?.send({ stop: true });
       document.documentElement.dataset.relayed = "";
       isNewKey = true;
       busyUntil = 0;

@@ -16,13 +16,18 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from glasscell.core import variants
-from glasscell.core.layer_norm import NormalizedActivations, layer_norm_backward
-from glasscell.core.linear import batched_matmul
 from glasscell.core.norms import vector_norms
-from glasscell.core.step_gradients import StepGradients
 from glasscell.core.types import Array
-from glasscell.core.variants import DropoutMasks
+from glasscell.explain.replayed_passes import (
+    NO_HOOK,
+    backward_through,
+    cross_recurrent,
+    hook_of,
+    in_processing_order,
+    interventions_on,
+    replay,
+)
+from glasscell.recurrent.step_interventions import PassHook
 from glasscell.trace.diagnostics import GradientPaths, gradient_paths, has_gradient_paths
 from glasscell.trace.layer_trace import LayerTrace
 from glasscell.trace.trace import Trace
@@ -156,17 +161,22 @@ def gradient_flow(
     -------
     GradientFlow
         In float64. Crossings are those within the layer; the gradient that arrives from the layers above is its source.
+        Under interventions, the parts are those of the gradients on the values that acted.
 
     Raises
     ------
     TypeError, ValueError, IndexError
-        If there is no target or step, the layer does not exist, or it is not an LSTM.
+        If there is no target or step, the layer does not exist, it is not an LSTM, or a trace is under interventions:
+        it has their descriptions alone, so that the model and x must be passed, within the block.
     """
     non_negative_integer("crossings", crossings)
     trace = _trace_with_gradients(model, x, y, options)
+    acting = interventions_on(model, trace.get_layer(layer))
     sequences = [trace] if trace.axes == "T" else [trace.sequence(b) for b in range(len(trace.x))]
     traced = [sequence.get_layer(layer) for sequence in sequences]
-    split = [split_by_crossings(entry, crossings) for entry in traced]
+    split = [
+        _split(entry, crossings, hook_of(acting, trace, b, reverse=entry.reverse)) for b, entry in enumerate(traced)
+    ]
     local = None
     if has_gradient_paths(traced[0]):
         paths = [gradient_paths(entry) for entry in traced]
@@ -181,27 +191,34 @@ def split_by_crossings(layer: LayerTrace, crossings: int = 4) -> Crossings:
     Parameters
     ----------
     layer : LayerTrace
-        With gradients.
+        With gradients, and without interventions.
     crossings : int
     """
+    if layer.interventions:
+        raise ValueError(NO_HOOK.format(layer))
+    return _split(layer, crossings, None)
+
+
+def _split(layer: LayerTrace, crossings: int, hook: PassHook | None) -> Crossings:
+    """Split the gradients of a layer by crossings, under the interventions of a hook."""
     if not layer.T:
         empty, H, I = (crossings + 2, 0), layer.H, layer.x.shape[-1]
         return Crossings(np.zeros((*empty, H)), np.zeros((*empty, I)), np.zeros((0, H)), np.zeros((0, I)))
-    source: Array = _in_order(layer, layer.d_y)[..., None].astype(np.float64)
-    tape = _replay(layer, 1)
+    source: Array = in_processing_order(layer, layer.d_y)[..., None].astype(np.float64)
+    tape = replay(layer, 1, hook)
     cut = copy(tape)
     kernel = tape.kernel.copy()
     kernel[:, : tape.P] = 0
     cut.weights = tape.weights | {"kernel": kernel}
-    whole = _backward(tape, source)
+    whole = backward_through(tape, source)
     parts_c: list[Array] = []
     parts_x: list[Array] = []
     for _ in range(crossings + 1):
-        part = _backward(cut, source)
+        part = backward_through(cut, source)
         parts_c.append(part.dc)
         parts_x.append(part.dx)
-        source = _crossed(tape, part.dz)
-    rest = _backward(tape, source)
+        source = cross_recurrent(tape, part.dz)
+    rest = backward_through(tape, source)
     c, x = np.stack([*parts_c, rest.dc]), np.stack([*parts_x, rest.dx])
     return Crossings(*(_to_time(layer, array[..., 0]) for array in (c, x, whole.dc, whole.dx)))
 
@@ -224,22 +241,25 @@ def gradient_sources(
     SourceSteps
     """
     trace = _trace_with_gradients(model, x, y, options).require_single_sequence()
-    parts, whole = source_parts(trace.get_layer(layer))
+    entry = trace.get_layer(layer)
+    parts, whole = source_parts(entry, hook_of(interventions_on(model, entry), trace, 0, reverse=entry.reverse))
     return SourceSteps(vector_norms(parts), _shares(parts, whole))
 
 
-def source_parts(layer: LayerTrace) -> tuple[Array, Array]:
+def source_parts(layer: LayerTrace, hook: PassHook | None = None) -> tuple[Array, Array]:
     """Return the parts (T, T, H) of dL/dc_t by the step at which the gradient enters the layer, and dL/dc_t (T, H)."""
-    T, H, d_y = layer.T, layer.H, _in_order(layer, layer.d_y).astype(np.float64)
+    if layer.interventions and hook is None:
+        raise ValueError(NO_HOOK.format(layer))
+    T, H, d_y = layer.T, layer.H, in_processing_order(layer, layer.d_y).astype(np.float64)
     parts: Array = np.empty((T, T, H))
     size = max(1, MAX_TAPE_VALUES // max(1, T * 12 * H))
     for start in range(0, T, size):
         steps = np.arange(start, min(T, start + size))
         source = np.zeros((*d_y.shape, len(steps)))
         source[steps, :, steps - start] = d_y[steps]
-        dc: Array = _backward(_replay(layer, len(steps)), source).dc
+        dc: Array = backward_through(replay(layer, len(steps), hook), source).dc
         parts[steps] = dc.transpose(2, 0, 1)
-    whole: Array = _backward(_replay(layer, 1), d_y[..., None]).dc[..., 0]
+    whole: Array = backward_through(replay(layer, 1, hook), d_y[..., None]).dc[..., 0]
     ordered = _to_time(layer, parts)
     return (ordered[::-1] if layer.reverse else ordered), _to_time(layer, whole)
 
@@ -264,49 +284,6 @@ def _trace_with_gradients(model: Any, x: Any, y: ArrayLike | None, options: dict
         if entry.state != "c":
             raise ValueError(f"model must be of LSTMs, whose cells have a gradient; layer {entry.name} has no cell")
     return trace
-
-
-def _replay(layer: LayerTrace, B: int) -> variants.Tape:
-    """Run the steps of a layer of one sequence, B times side by side, in float64 and processing order."""
-    options, first = layer.options, -1 if layer.reverse else 0
-    if layer.interventions:
-        raise ValueError(f"gradient flow must be of a layer without interventions, got {layer!r}")
-    for name, value in options.unsupported("trace").items():
-        raise ValueError(f"gradient flow does not support an LSTM with {name}={value!r}")
-    weights = {name: weight.astype(np.float64) for name, weight in layer.weights.items()}
-    x = _in_order(layer, layer.x)[:, :, None].astype(np.float64)
-    inputs = np.ascontiguousarray(np.broadcast_to(x, (*x.shape[:2], B)))
-    h0, c0 = (state[first].astype(np.float64)[:, None] for state in (layer.h_prev, layer.c_prev))
-    masks = DropoutMasks(1.0, 1.0 - options.zoneout, 1.0 - options.zoneout_cell)
-    return variants.forward(options.cell_config, weights, inputs, h0, c0, masks)
-
-
-def _backward(tape: variants.Tape, dh: Array) -> StepGradients:
-    """Return the gradients at every step, from those on the outputs (T, P, B)."""
-    dz = np.empty_like(tape.z)
-    steps = StepGradients(dz, np.empty_like(dz), np.empty_like(tape.c), np.empty_like(tape.h), tape.x, dh)
-    return steps._replace(dx=variants.backward(tape, dh, step_gradients=steps).dx)
-
-
-def _crossed(tape: variants.Tape, dz: Array) -> Array:
-    """Return the gradient on each h from the pre-activations of the next step, through W_h: (T, P, B)."""
-    da = dz
-    if tape.h_norm is not None:
-        da = layer_norm_backward(tape.h_norm, tape.column("gain_h") * dz)
-    elif tape.gates_norm is not None:
-        da, norm = np.empty_like(dz), tape.gates_norm
-        for k, gate in enumerate(tape.config.gates):
-            rows = tape.gate_rows(gate)
-            gate_norm = NormalizedActivations(norm.values[:, rows], norm.scale[:, k : k + 1])
-            da[:, rows] = layer_norm_backward(gate_norm, tape.column("gain")[rows] * dz[:, rows])
-    d_h = np.zeros_like(tape.h)
-    d_h[:-1] = batched_matmul(tape.kernel[:, : tape.P].T, da[1:])
-    return d_h
-
-
-def _in_order(layer: LayerTrace, array: Array) -> Array:
-    """Return an array (T, rows) in processing order."""
-    return array[::-1] if layer.reverse else array
 
 
 def _to_time(layer: LayerTrace, array: Array) -> Array:

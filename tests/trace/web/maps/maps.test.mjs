@@ -72,12 +72,14 @@ const CHECKS = {
     compare(completed(surveySteps(model, run(model))).norms, expected.norms, "norms");
   },
   /** The gradient by crossings of W_h, of the loss and of one output. */
-  crossings({ payload, output, expected }) {
-    const model = decode(payload);
+  crossings({ payload, output, interventions = [], expected }) {
+    const model = Object.assign(decode(payload), { interventions });
     const traces = [run(model)];
-    const d_outputs = new Float64Array(model.T * model.O);
-    d_outputs[output] = 1;
-    traces.push(gradientsFrom(model, d_outputs));
+    if (output !== undefined) {
+      const d_outputs = new Float64Array(model.T * model.O);
+      d_outputs[output] = 1;
+      traces.push(gradientsFrom(model, d_outputs));
+    }
     traces.forEach((trace, n) => {
       const directions = trace.layers.flatMap((layer) => layer.directions);
       const weights = model.layers.flatMap((layer) => layer.directions);
