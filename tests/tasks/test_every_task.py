@@ -92,7 +92,11 @@ def test_batches_have_the_layout_of_layers_and_the_sizes_of_the_task(task, rng):
             assert batch.targets.shape[-1] == task.output_size
         if batch.lengths is not None:
             assert batch.lengths.max(initial=0) == T
-            assert not batch.inputs[np.arange(T) >= batch.lengths[:, None]].any()
+            ended = np.arange(T) >= batch.lengths[:, None]
+            assert not batch.inputs[ended].any()
+            if batch.weights is not None:
+                assert not batch.weights[ended].any()
+                assert not batch.targets[ended].any()
     assert task.batch(7, rng).inputs.shape[0] == 7
 
 

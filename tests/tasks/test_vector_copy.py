@@ -81,6 +81,8 @@ def test_batches_of_one_length_beyond_those_of_training():
     assert [row["length"] for row in rows] == [10, 20, 30, 50, 120]
     assert all(row["bit_accuracy"] == row["sequence_accuracy"] == 1 for row in rows)
     assert [row["correct_prefix"] for row in rows] == [10, 20, 30, 50, 120]
+    (noisy,) = task.length_table(lambda x: np.where(np.arange(x.shape[1])[:, None] <= 7, 20, reference(x)), [7])
+    assert noisy["bit_accuracy"] == noisy["sequence_accuracy"] == 1  # outputs before the answer do not count
     (half,) = task.length_table(lambda x: reference(x) * (np.arange(x.shape[1]) < 21 + 20)[:, None], [30], 200)
     assert half["sequence_accuracy"] == 0  # vectors 1 to 10 are right, the others a guess of 0
     assert half["correct_prefix"] == pytest.approx(10, abs=0.1)
