@@ -34,13 +34,15 @@ def error_of_ranks(texts: list[str], rank: int, own: BaseException | None) -> Ba
     -------
     exception
         The rank's; otherwise a RankError, or KeyboardInterrupt if the other rank was interrupted. It is marked as
-        reported, and not printed, if an earlier rank raises one with the same text.
+        reported, and not printed, if another rank prints it: the first one that raises it, or for SystemExit, which is
+        not printed, the first one that does not.
     """
     first = next(number for number, text in enumerate(texts) if text)
     if own is None:
         text = f"rank {first} failed: {texts[first]}"
-        is_interrupt = texts[first].startswith(KeyboardInterrupt.__name__)
-        return mark_reported(KeyboardInterrupt(text) if is_interrupt else RankError(text))
+        error = (KeyboardInterrupt if texts[first].startswith(KeyboardInterrupt.__name__) else RankError)(text)
+        prints = texts[first].startswith(SystemExit.__name__) and rank == texts.index("")
+        return error if prints else mark_reported(error)
     if texts.index(texts[rank]) < rank:
         mark_reported(own)
     return own

@@ -114,10 +114,13 @@ class Ranks:
         sys.stdout.flush()
         self.comm.Abort(1)
 
+    def cores(self) -> list[int]:
+        """Return the cores on which this process may run."""
+        return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
+
     def threads(self) -> int:
         """Return the number of threads of this rank: its cores, divided among the ranks that run on them."""
-        cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [*range(os.cpu_count() or 1)]
-        places = self.gather((platform.node(), cores))
+        places = self.gather((platform.node(), self.cores()))
         node, own = places[self.rank]
         sharing: int = sum(other == node and not set(own).isdisjoint(others) for other, others in places)
         return max(1, min(max_threads(), len(own) // sharing))
