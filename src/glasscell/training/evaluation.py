@@ -1,8 +1,8 @@
 """Evaluation of a model during training: scores, and which of two is better."""
 
 import math
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -17,14 +17,47 @@ def evaluate(
     model: Trainable, batches: Iterable[Batch], loss: Loss, metrics: Mapping[str, Metric], buffers: BufferPool
 ) -> dict[str, float]:
     """Return loss and metrics, averaged exactly over batches; an empty dictionary if there are none."""
-    average, states = Average(), None
+    return average_of(measure(model, batches, loss, metrics, buffers))
+
+
+class Measurement(NamedTuple):
+    """Loss and metrics of a batch.
+
+    Attributes
+    ----------
+    loss, weight : float
+        Mean loss of the elements, and their weight.
+    metrics : dict of str to float or (sum, count)
+    sequences : int
+    """
+
+    loss: float
+    weight: float
+    metrics: dict[str, Any]
+    sequences: int
+
+
+def measure(
+    model: Trainable, batches: Iterable[Batch], loss: Loss, metrics: Mapping[str, Metric], buffers: BufferPool
+) -> Iterator[Measurement]:
+    """Yield loss and metrics of each batch."""
+    states = None
     for batch in batches:
         check_batch(batch)
         result = model.infer(batch, states if batch.continues else None, buffers)
         states = result.states
-        average.add_mean("loss", loss(result.outputs, batch.targets, batch.weights)[0], loss_count(batch))
-        for name, metric in metrics.items():
-            average.add(name, metric(result.outputs, batch), len(batch.inputs))
+        mean = loss(result.outputs, batch.targets, batch.weights)[0]
+        values = {name: metric(result.outputs, batch) for name, metric in metrics.items()}
+        yield Measurement(mean, loss_count(batch), values, len(batch.inputs))
+
+
+def average_of(measurements: Iterable[Measurement]) -> dict[str, float]:
+    """Return loss and metrics, averaged exactly over batches in this order."""
+    average = Average()
+    for measurement in measurements:
+        average.add_mean("loss", measurement.loss, measurement.weight)
+        for name, value in measurement.metrics.items():
+            average.add(name, value, measurement.sequences)
     return average.means()
 
 
@@ -41,8 +74,7 @@ def try_metrics(
 def score(training: Any) -> dict[str, float]:
     """Evaluate, add the scores to the last row of the history, and remember the weights if they are the best."""
     history, monitor = training.history, training.options.monitor
-    batches, buffers = training.validation or (), training.evaluation_buffers
-    scores = evaluate(training.model, batches, training.loss, training.metrics, buffers)
+    scores: dict[str, float] = training.evaluate()
     history.rows[-1] |= {f"validation_{name}": value for name, value in scores.items()}
     value = scores.get(monitor, math.nan)
     if is_better(monitor, value, training.best_score):

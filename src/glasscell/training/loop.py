@@ -32,7 +32,7 @@ from glasscell.training.callbacks import TrainingState, ends_training
 from glasscell.training.checkpointing import TrainingCheckpoints, check_options
 from glasscell.training.diagnosis import Cause, Window, find_cause, states_are_finite
 from glasscell.training.divergence import find_divergence, loss_of_zeros
-from glasscell.training.evaluation import meets_target, score, try_metrics
+from glasscell.training.evaluation import evaluate, meets_target, score, try_metrics
 from glasscell.training.failures import SMALL_NORM, Failure, Failures, TrainingError, TrainingWarning
 from glasscell.training.groups import init_states, parameter_groups, update_groups, zero_frozen
 from glasscell.training.history import History
@@ -294,6 +294,10 @@ class Training(Setup):
         return self.windows.epoch_ended(self.carry)
 
     # Evaluation, and the end
+
+    def evaluate(self) -> dict[str, float]:
+        """Return the scores of the validation batches; an empty dictionary if there are none."""
+        return evaluate(self.model, self.validation or (), self.loss, self.metrics, self.evaluation_buffers)
 
     def _reached_limit(self) -> bool:
         """Return whether all updates or epochs have been made."""

@@ -18,8 +18,8 @@ def launcher():
     package = find_spec("mpi4py")
     if package is None or package.origin is None:
         pytest.skip("mpi4py is not installed")
-    beside = Path(package.origin).parents[4] / "bin" / "mpiexec"
-    found = str(beside) if beside.exists() else shutil.which("mpiexec")
+    program = Path(package.origin).parents[4] / "bin" / "mpiexec"
+    found = str(program) if program.exists() else shutil.which("mpiexec")
     if found is None:
         pytest.skip("there is no mpiexec")
     return found

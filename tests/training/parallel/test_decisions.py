@@ -23,6 +23,59 @@ def test_an_update_is_one_exchange():
             assert more.count(name) - messages.count(name) == (7 if name in ("Alltoall", "Allgather") else 0)
 
 
+@pytest.mark.parametrize("with_callback", [False, True])
+@pytest.mark.parametrize("name", ["text", "ragged", "continuous validation"])
+def test_evaluations_are_divided(name, with_callback):
+    """Each rank runs a part of the validation sequences, and all have the scores of one process."""
+
+    def run(comm):
+        make_data, make_model, arguments = CASES["text" if name.startswith("cont") else name]
+        data, model, sequences = make_data(), make_model(), []
+        validation = list(data.validation(5, np.float64)) if name.startswith("cont") else None
+        infer = model.infer
+        object.__setattr__(
+            model, "infer", lambda batch, *others: (sequences.append(batch.inputs.shape), infer(batch, *others))[1]
+        )
+        callbacks = [lambda state: None] if with_callback else []
+        options = {"metrics": ["accuracy"], "evaluate_every": 3, "callbacks": callbacks, "batch_size": 5}
+        history = gc.fit(
+            model, data, 7, comm=comm, validation=validation and Batches(validation), **(arguments | options)
+        )
+        return history, sum(B for B, _ in (shape[:2] for shape in sequences))
+
+    history, number = run(None)
+    results = run_ranks(2, run)
+    for other, _ in results:
+        for column in ("validation_loss", "validation_accuracy"):
+            np.testing.assert_allclose(other[column], history[column], rtol=1e-12)
+    assert sum(divided for _, divided in results) == number
+    assert all(divided < number for _, divided in results)
+
+
+class Batches:
+    """Validation batches in a list."""
+
+    def __init__(self, entries):
+        self.entries = entries
+
+    def batches(self, *_):
+        yield from self.entries
+
+    def validation(self, *_):
+        return self.entries
+
+
+def test_a_metric_of_the_user_gets_whole_batches():
+    sizes = []
+
+    def metric(outputs, batch):
+        sizes.append(len(batch.inputs))
+        return float(np.abs(outputs).max())
+
+    run_ranks(2, lambda comm: train("text", comm, 3, metrics=[metric]))
+    assert set(sizes) == {5}
+
+
 @pytest.mark.parametrize(
     "options",
     [

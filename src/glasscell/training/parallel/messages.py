@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from glasscell.core.types import Array
 from glasscell.training.parallel.ranks import Ranks
 
-UPDATE, CHECKPOINT, END = range(3)  # actions
-ACTIONS = ("an update", "a checkpoint", "the end of the training")
+UPDATE, EVALUATION, CHECKPOINT, END = range(4)  # actions
+ACTIONS = ("an update", "an evaluation", "a checkpoint", "the end of the training")
 DONE, FAILURE, ERROR = range(3)  # results: a failure is one that `on_failure` may mend
 INTERRUPTED, AFFORDABLE, OVERDUE = 1, 2, 4  # flags
 STATUS = np.dtype(

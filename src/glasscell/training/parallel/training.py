@@ -20,6 +20,7 @@ from glasscell.training import failures
 from glasscell.training.arguments import TrainingData, TrainingOptions
 from glasscell.training.diagnosis import Cause, find_cause, states_are_finite
 from glasscell.training.divergence import FAR_UPDATES, UPDATES, loss_of_zeros
+from glasscell.training.evaluation import Measurement, average_of, measure
 from glasscell.training.failures import Failure, FailureError
 from glasscell.training.history import History
 from glasscell.training.loop import Training
@@ -34,7 +35,18 @@ from glasscell.training.parallel.comparison import (
     summarize,
 )
 from glasscell.training.parallel.errors import RankError, text_of
-from glasscell.training.parallel.messages import ACTIONS, DONE, END, ERROR, FAILURE, STATUS, UPDATE, UpdateMessage
+from glasscell.training.parallel.evaluation import in_order_of_batches, is_divided, share_of_batches
+from glasscell.training.parallel.messages import (
+    ACTIONS,
+    DONE,
+    END,
+    ERROR,
+    EVALUATION,
+    FAILURE,
+    STATUS,
+    UPDATE,
+    UpdateMessage,
+)
 from glasscell.training.parallel.ranks import Ranks
 from glasscell.training.sources import training_part
 from glasscell.training.threads import with_training_threads
@@ -86,6 +98,7 @@ class ParallelTraining(Training):
         vector = self.gradients.vector
         self._message = UpdateMessage(self.ranks, len(vector), vector.dtype)
         self.noise_rng = self._new_noise_rng()
+        self._divides_evaluation = is_divided(self)
         self._threads = self.ranks.threads()
 
     def _set_up(self, model: Any, data: TrainingData, options: TrainingOptions) -> dict[str, Any]:
@@ -287,6 +300,28 @@ class ParallelTraining(Training):
         share = self._take_share(window)
         if share is not None:
             self.forward(share)
+
+    # Evaluation
+
+    def evaluate(self) -> dict[str, float]:
+        """Return the scores of the validation batches, which the ranks divide where that is possible."""
+        if not self._divides_evaluation:
+            return super().evaluate()
+        own: list[Measurement] = []
+        error: BaseException | None = None
+        try:
+            batches = share_of_batches(self)
+            own += measure(self.model, batches, self.loss, self.metrics, self.evaluation_buffers)
+        except BaseException as caught:  # noqa: BLE001 - raised by all ranks
+            error = caught
+        if not self._expects_decision:  # a rank with an error would take part in the next update
+            self._message.clear()
+            self._exchange(EVALUATION, error=error)
+        sent = self.ranks.gather(("" if error is None else text_of(error), own))
+        shared = self.ranks.error_to_raise([text for text, _ in sent], error)
+        if shared is not None:
+            raise shared
+        return average_of(in_order_of_batches([part for _, part in sent]))
 
     # Failures
 
