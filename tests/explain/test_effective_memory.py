@@ -153,3 +153,14 @@ def test_an_argument_that_does_not_fit_is_an_error(
 ) -> None:
     with pytest.raises(error, match=message):
         effective_memory(gc.LSTM(1, 2), np.zeros((5, 1)), **arguments)
+
+
+def test_a_batch_has_the_effective_memory_of_each_sequence(rng: np.random.Generator) -> None:
+    model, x, lengths = gc.LSTM(2, 4, 2, dtype=np.float64), rng.normal(size=(3, 12, 2)), [12, 1, 7]
+    results = effective_memory(model, x, lengths=lengths, target="own")
+    assert len(results) == 3
+    for b, (one, length) in enumerate(zip(results, lengths, strict=True)):
+        alone = effective_memory(model, x[b, :length], target="own")
+        np.testing.assert_array_equal(one.durations, alone.durations)
+        np.testing.assert_array_equal(one.decay, alone.decay)
+        np.testing.assert_array_equal(one.half_lives, alone.half_lives)

@@ -170,3 +170,44 @@ def test_an_argument_that_does_not_fit_is_an_error(
 def test_a_trajectory_that_diverges_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="the trajectory must stay finite, but diverges at step 1023"):
         lyapunov_spectrum(relu_rnn([[2.0]], [1.0]), ZERO, steps=2000)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "ids"])
+def test_a_batch_has_the_spectrum_of_each_sequence(kind: str, rng: np.random.Generator) -> None:
+    """With lengths, and an initial state of each."""
+    if kind == "ids":
+        model: Any = gc.Sequential([gc.Embedding(5, 3), gc.LSTM(3, 4)])
+        x: Any = rng.integers(0, 5, (3, 12))
+        states: Any = [None] * 3
+        state = None
+    else:
+        model = getattr(gc, kind)(2, 4, dtype=np.float64)
+        x, h = rng.normal(size=(3, 12, 2)), rng.normal(size=(3, 4))
+        kind_of_state = type(model.forward(x)[1])
+        parts = [h[None] / n for n in range(1, 1 + len(kind_of_state._fields))]
+        state = kind_of_state(*parts)
+        states = [kind_of_state(*(part[:, b] for part in parts)) for b in range(3)]
+    lengths = [12, 1, 7]
+    spectra = lyapunov_spectrum(model, x, lengths=lengths, state=state, num_exponents=3)
+    assert len(spectra) == 3
+    for b, (one, length) in enumerate(zip(spectra, lengths, strict=True)):
+        alone = lyapunov_spectrum(model, x[b, :length], state=states[b], num_exponents=3)
+        np.testing.assert_array_equal(one.exponents, alone.exponents)
+        np.testing.assert_array_equal(one.local_exponents, alone.local_exponents)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"x": np.ones((2, 5, 2)), "steps": 3}, "steps must be None for sequences x, got 3"),
+        ({"x": np.ones((2, 5, 2)), "lengths": [5, 0]}, "lengths must be one from 1 to 5 for each of 2 sequences"),
+        ({"x": np.ones((2, 5, 2)), "lengths": [5]}, "lengths must be one from 1 to 5 for each of 2 sequences"),
+        ({"x": np.ones((5, 2)), "lengths": [5]}, "lengths must be None unless x has a batch axis"),
+        ({"x": np.ones((0, 5, 2))}, "x must have at least one sequence, got none"),
+        ({"x": np.ones((2, 5, 3))}, "x must have shape"),
+        ({"x": np.ones((2, 2, 5, 2))}, "x must have shape"),
+    ],
+)
+def test_wrong_batches_raise_one_clear_error(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        lyapunov_spectrum(gc.LSTM(2, 4), **arguments)

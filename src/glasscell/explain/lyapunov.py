@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core.types import Array
 from glasscell.explain.step_inputs import at_each_step
@@ -74,7 +74,8 @@ def lyapunov_spectrum(
     transient: int | None = None,
     num_exponents: int | None = None,
     state: Any = None,
-) -> LyapunovSpectrum:
+    lengths: ArrayLike | None = None,
+) -> Any:
     """Compute the Lyapunov exponents: the mean rates at which nearby states separate or approach each other.
 
     Along a trajectory a deviation grows by the step Jacobians, δ_t = J_t … J_1 δ_0, and the exponents are the limits of
@@ -90,20 +91,24 @@ def lyapunov_spectrum(
     ----------
     model : LSTM, GRU, RNN, or a model of layers
         As for :func:`fixed_points`.
-    x : array (T, I), or constant (I,); ids (T,), or one id, for a model that begins with an Embedding
-        The inputs of the trajectory.
+    x : array (T, I), (B, T, I) or (I,), a constant; ids (T,), (B, T) or one, for a model that begins with an Embedding
+        The inputs of the trajectory, or of one for each of B sequences.
     steps : int, optional
         Number of steps with a constant x.
     transient : int, optional
-        Number of first steps that are run but not counted: the state and the basis settle. Default: a tenth.
+        Number of first steps that are run but not counted: the state and the basis settle. Default: a tenth of those of
+        each sequence.
     num_exponents : int, optional
         m, the number of the largest exponents. Default: all n.
     state : state, optional
-        Initial state of the trajectory, as ``forward`` takes it. Default: the learned one, or 0.
+        Initial state of the trajectory, as ``forward`` takes it; of B sequences with B. Default: the learned one, or 0.
+    lengths : array (B,) of int, optional
+        Number of steps of each sequence, 1 to T. Default: T.
 
     Returns
     -------
-    LyapunovSpectrum
+    LyapunovSpectrum, or a tuple of them
+        One for each of B sequences: their trajectories differ, and exponents of several are no mean of one.
 
     Raises
     ------
@@ -113,7 +118,19 @@ def lyapunov_spectrum(
         As :func:`fixed_points`; or `steps` or `transient` is out of range.
     """
     step_map = StepMap(model)
-    inputs = step_map.inputs.sequence(x, steps)
+    sequences, B = step_map.inputs.sequences(x, steps, lengths)
+    states = np.atleast_2d(step_map.from_user("state", state, B))
+    spectra = tuple(
+        _spectrum(step_map, inputs, start, transient, num_exponents)
+        for inputs, start in zip(sequences, states, strict=True)
+    )
+    return spectra[0] if B is None else spectra
+
+
+def _spectrum(
+    step_map: StepMap, inputs: NDArray[Any], state: Array, transient: int | None, num_exponents: int | None
+) -> LyapunovSpectrum:
+    """Return the exponents of one sequence."""
     T, n = len(inputs), step_map.size
     skipped = T // 10 if transient is None else non_negative_integer("transient", transient)
     if skipped >= T:
@@ -121,7 +138,7 @@ def lyapunov_spectrum(
     m = n if num_exponents is None else positive_integer("num_exponents", num_exponents)
     if m > n:
         raise ValueError(f"num_exponents must be at most n = {n}, got {m}")
-    states = finite_trajectory(step_map, step_map.from_user("state", state), inputs)
+    states = finite_trajectory(step_map, state, inputs)
     growth = np.empty((T, m))
     Q = np.eye(n)[:, :m]
     for start in range(0, T, BLOCK_STEPS):

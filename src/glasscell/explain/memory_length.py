@@ -65,7 +65,8 @@ def effective_memory(
     threshold: float = float(np.exp(-1)),
     perturbed_steps: Sequence[int] | None = None,
     state: Any = None,
-) -> EffectiveMemory:
+    lengths: ArrayLike | None = None,
+) -> Any:
     """Compute for how many steps a perturbation of each unit's cell state still has an effect.
 
     The cell state of unit k that step t passes on is changed by a small δ. After n more steps, each under its input,
@@ -91,8 +92,8 @@ def effective_memory(
     ----------
     model : LSTM, GRU, RNN, or a model of layers
         As for :func:`fixed_points`. A GRU and an RNN have no c: their h is perturbed.
-    x : array (T, I), or constant (I,); ids (T,), or one id, for a model that begins with an Embedding
-        The inputs of the trajectory.
+    x : array (T, I), (B, T, I) or (I,), a constant; ids (T,), (B, T) or one, for a model that begins with an Embedding
+        The inputs of the trajectory, or of one for each of B sequences.
     steps : int, optional
         Number of steps with a constant x.
     layer : int
@@ -101,13 +102,16 @@ def effective_memory(
     threshold : float
         Above 0 and below 1. Default: 1/e.
     perturbed_steps : sequence of int, optional
-        Steps t of the perturbations. Default: up to 32 in the first half of the sequence.
+        Steps t of the perturbations. Default: up to 32 in the first half of each sequence.
     state : state, optional
-        Initial state of the trajectory, as ``forward`` takes it. Default: the learned one, or 0.
+        Initial state of the trajectory, as ``forward`` takes it; of B sequences with B. Default: the learned one, or 0.
+    lengths : array (B,) of int, optional
+        Number of steps of each sequence, 1 to T. Default: T.
 
     Returns
     -------
-    EffectiveMemory
+    EffectiveMemory, or a tuple of them
+        One for each of B sequences: a derivative is that along one trajectory.
 
     Raises
     ------
@@ -120,12 +124,28 @@ def effective_memory(
     if positive_number("threshold", threshold) >= 1:
         raise ValueError(f"threshold must be below 1, got {threshold}")
     step_map = StepMap(model)
-    inputs = step_map.inputs.sequence(x, steps)
+    sequences, B = step_map.inputs.sequences(x, steps, lengths)
+    states = np.atleast_2d(step_map.from_user("state", state, B))
+    results = tuple(
+        _memory(step_map, inputs, initial, layer, target, threshold, perturbed_steps)
+        for inputs, initial in zip(sequences, states, strict=True)
+    )
+    return results[0] if B is None else results
+
+
+def _memory(
+    step_map: StepMap,
+    inputs: NDArray[Any],
+    initial: Array,
+    layer: int,
+    target: Target,
+    threshold: float,
+    perturbed_steps: Sequence[int] | None,
+) -> EffectiveMemory:
+    """Return the effective memory along the trajectory of one sequence."""
     source = step_map.source(layer)
     rows = source.fields.get("c", source.fields["h"])
-    T = len(inputs)
-    perturbed = _perturbed_steps(perturbed_steps, T)
-    initial = step_map.from_user("state", state)
+    perturbed = _perturbed_steps(perturbed_steps, len(inputs))
     states = finite_trajectory(step_map, initial, inputs)
     outputs = step_map.sources[-1].fields["h"]
     measure = _MEASURES[target]

@@ -54,6 +54,35 @@ class StepInputs:
             raise ValueError("x must have at least one step, got none")
         return self._prepare(array)
 
+    def sequences(
+        self, x: ArrayLike, steps: int | None, lengths: ArrayLike | None
+    ) -> tuple[list[NDArray[Any]], int | None]:
+        """Return each of the sequences, (T, …) or (B, T, …), as :meth:`sequence`, and B; None without a batch axis.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If the inputs do not fit the model, or a length is not from 1 to T.
+        """
+        array = np.asarray(x)
+        if array.ndim != (3 if self._kind == "features" else 2) or array.dtype.kind not in "biuf":
+            if lengths is not None:
+                raise ValueError(f"lengths must be None unless x has a batch axis, got {lengths!r:.100}")
+            return [self.sequence(x, steps)], None
+        if steps is not None:
+            raise ValueError(f"steps must be None for sequences x, got {steps!r}")
+        if not len(array):
+            raise ValueError("x must have at least one sequence, got none")
+        B, T = array.shape[:2]
+        counts = np.full(B, T) if lengths is None else np.asarray(lengths)
+        if counts.dtype.kind not in "iu":
+            raise TypeError(f"lengths must be integers, got dtype {counts.dtype}")
+        if counts.shape != (B,) or (counts < 1).any() or (counts > T).any():
+            raise ValueError(
+                f"lengths must be one from 1 to {T} for each of {B} sequences, got {counts.tolist()!r:.100}"
+            )
+        return [self.sequence(row[:length], None) for row, length in zip(array, counts, strict=True)], B
+
     def _check(self, name: str, array: NDArray[Any], axes: int) -> None:
         """Raise ValueError unless the input has this number of axes, and the features of the model."""
         has_features = self._kind == "features"
