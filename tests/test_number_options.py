@@ -62,6 +62,14 @@ OPTIONS = {
     "clip_by_global_norm max_norm": lambda v: core.norms.clip_by_global_norm(np.ones(2), v),
     "clip_by_value limit": lambda v: core.norms.clip_by_value(np.ones(2), v),
     "Copy noise": lambda v: gc.tasks.Copy(3, noise=v),
+    "Parity noise": lambda v: gc.tasks.Parity(noise=v),
+    "error_free_length tolerance": lambda v: gc.tasks.ContinualReber().test_stream_lengths(
+        lambda: None, 1, tolerance=v
+    ),
+    **{
+        f"RowDigits {name}": lambda v, name=name: gc.tasks.RowDigits(np.zeros((9, 1, 1)), np.arange(9), **{name: v})
+        for name in ("maximum", "validation_fraction", "test_fraction")
+    },
 }
 
 
