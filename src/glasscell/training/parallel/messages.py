@@ -63,7 +63,7 @@ class UpdateMessage:
         self._shares, self._to_add = sent[:, :row].view(dtype), received[:, :row].view(dtype)
         self._own_status, self._statuses = sent[:, row:].view(STATUS)[:, 0], received[:, row:].view(STATUS)[:, 0]
         self._sum, self._gathered = np.empty(length, dtype), np.empty(length * n, dtype)
-        self.status = np.zeros((), STATUS)
+        self.status, self._is_clear = np.zeros((), STATUS), True
         self._segments = [
             (share, slice(start, min(start + length, size)))
             for share, start in zip(self._shares, range(0, length * n, length), strict=True)
@@ -71,18 +71,24 @@ class UpdateMessage:
 
     def clear(self) -> None:
         """Set the gradient to 0."""
-        self._shares[...] = 0
+        self._is_clear = True
 
     def add(self, gradient: Array, count: float) -> None:
         """Add the gradient of a mean over `count` elements."""
         factor = gradient.dtype.type(count)
         for share, section in self._segments:
             part = gradient[section]
-            share[: len(part)] += part * factor
+            if self._is_clear:
+                np.multiply(part, factor, out=share[: len(part)])
+            else:
+                share[: len(part)] += part * factor
+        self._is_clear = False
 
     def exchange(self) -> NDArray[Any]:
         """Send this rank's gradient and status, and return the status of each rank, (n,)."""
         self._own_status[:] = self.status
+        if self._is_clear:
+            self._shares[...] = 0
         with self._ranks.message():
             self._ranks.comm.Alltoall(self._sent, self._received)
         return self._statuses.copy()
