@@ -50,6 +50,7 @@ def main() -> int:
             for path in take_pictures(browser, given.out, given.steps):
                 print(path)
         measure_copy(browser, given.out)
+        measure_first_view(playwright.chromium, given.out / "copy-32.html")
         slow = [name for name, trace in sizes().items() if measure(browser, given.out, name, trace) < FRAMES_A_SECOND]
         browser.close()
     return 1 if slow else 0
@@ -110,6 +111,19 @@ def measure_copy(browser: Any, out: Path) -> None:
     window.evaluate(FLIP)
     print(f"a flipped bit: {(thread_time(session) - before) / 48 * 1e3:.1f} ms on the page's thread, drawing included")
     window.close()
+
+
+def measure_first_view(chromium: Any, file: Path) -> None:
+    """Print the times until the first view of the first page of new browsers."""
+    times = []
+    for _ in range(5):
+        browser = chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        window = browser.new_page(viewport={"width": 1280, "height": 900})
+        window.goto(file.resolve().as_uri())
+        window.locator("html[data-surveyed]").wait_for(state="attached")
+        times.append(window.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime"))
+        browser.close()
+    print(f"first page of a new browser: {min(times):.0f} ms, median {np.median(times):.0f} ms")
 
 
 def sizes() -> dict[str, Trace]:

@@ -93,6 +93,8 @@ def open_html(browser: Any, offline_pages: list[OfflinePage], tmp_path: Path) ->
         file = tmp_path / f"report{used}.html"
         file.write_text(html, encoding="utf-8")
         offline.open(file, width, height, color_scheme)
+        if '<html lang="en" data-theme=' in html:  # a report, which has all its sections soon after the first frame
+            offline.page.locator("html.ready").wait_for(state="attached")
         return offline.page
 
     yield open_html

@@ -368,6 +368,15 @@ def test_the_projector_has_one_screen_large_text_and_two_digits(open_trace: Open
     assert page.locator("footer").is_visible()
 
 
+def test_the_first_frame_waits_for_the_first_screen_alone(open_html: Open) -> None:
+    html = document.page(payload_of(trained().trace(BITS)))
+    drawn = "document.querySelectorAll('#cell-drawing svg, #maps canvas').length"
+    probe = f"requestAnimationFrame(() => window.first = {drawn})"
+    page = open_html(html.replace('<script>"use strict"', f'<script>{probe}</script><script>"use strict"', 1))
+    assert page.evaluate("window.first") == 1  # the diagram
+    assert page.locator("#maps canvas").count() == 6
+
+
 @pytest.mark.parametrize("width", [1280, 1000, 768, 375])
 def test_the_bar_does_not_cover_what_a_jump_shows(open_trace: Open, width: int) -> None:
     page = open_trace(trained().trace(BITS), width=width)

@@ -183,13 +183,21 @@ export function start(payload) {
   selectLargestCell(context);
   const target = parseAddress(location.hash);
   order = unitOrder(context);
-  views.push(...VIEWS.map((view) => view(context, actions)));
-  refresh("data");
-  if (Object.keys(target).length) {
-    applyAddress(target);
-    if (target.tour) tour.go(target.tour, false);
-  }
-  document.documentElement.classList.add("ready");
+  const add = (makers) => {
+    const added = makers.map((maker) => maker(context, actions));
+    views.push(...added);
+    for (const name of [...LEVELS].reverse()) for (const view of added) view[name]?.();
+  };
+  const count = FIRST_VIEWS.length - 1; // the heat maps are below the first screen
+  add(VIEWS.slice(0, count));
+  afterFirstFrame(() => {
+    add(VIEWS.slice(count));
+    if (Object.keys(target).length) {
+      applyAddress(target);
+      if (target.tour) tour.go(target.tour, false);
+    }
+    document.documentElement.classList.add("ready");
+  });
 
   window.glasscell = {
     state,
@@ -202,6 +210,18 @@ export function start(payload) {
     choose: actions.choose,
     backward: (is) => actions.setMode(is ? "backward" : "forward"),
   };
+}
+
+/** Call a function when the browser has shown the page for the first time, or soon if it does not show it. */
+function afterFirstFrame(run) {
+  let timer = 0;
+  const once = () => {
+    clearTimeout(timer);
+    if (timer !== null) run();
+    timer = null;
+  };
+  timer = setTimeout(once, 500);
+  requestAnimationFrame(() => setTimeout(once));
 }
 
 function layerNumber({ directions, state }) {
