@@ -32,8 +32,14 @@ def outcome(rows: Sequence[Row], *, rate: float) -> Outcome:
     text = f"{len(counts)} of {len(rows)} seeds"
     if counts:
         text += f" after {statistics.fmean(counts):,.0f} sequences on average ({min(counts):,} to {max(counts):,})"
+    reached = [count for count in scores_of(rows, "sequences_to_90_percent") if count is not None and count >= 0]
+    if reached:
+        text += f"; 90 % of the 2000 most recent were correct on {len(reached)} seeds after {min(reached):,} to "
+        text += f"{max(reached):,} sequences"
     if wrong := [number for number in scores_of(rows, "wrong") if number is not None]:
-        text += f"; {min(wrong)} to {max(wrong)} of 2560 wrong in the test"
+        errors = scores_of(rows, "squared_error")
+        text += f"; at the end {min(wrong)} to {max(wrong)} of 2560 wrong in the test, squared error {min(errors):.2g} "
+        text += f"to {max(errors):.2g}"
     return Outcome(text, len(counts) >= rate * len(rows))
 
 
@@ -43,11 +49,14 @@ EXPERIMENTS = (
         paper=f"{SOURCE} 2a, p = 100",
         claim="the first symbol of a sequence is repeated after 100 steps, by the truncated rule",
         paper_figure="18 of 18 trials after 5,040 sequences on average",
-        criterion="all seeds: the error of every output stays below 0.25 in 10,000 successive sequences",
+        criterion="all seeds, within 200,000 sequences: the error of every output stays below 0.25 in "
+        "10,000 successive sequences",
         differences=(SAME,),
         train=partial(train_original, name="noise_free_lag", max_sequences=200_000, quick_sequences=20_000),
         outcome=partial(outcome, rate=1.0),
         seeds=18,
+        remark="All trials succeed, as in the paper, but after about eight times as many sequences. The cause is not "
+        "known.",
         quick="at most 20,000 sequences",
     ),
     Experiment(
@@ -55,12 +64,15 @@ EXPERIMENTS = (
         paper=f"{SOURCE} 4, T = 100",
         claim="adding is learned by the truncated rule",
         paper_figure="74,000 sequences; 1 of 2560 wrong in the test",
-        criterion="all seeds: the 2000 most recent training sequences were correct, with a mean absolute error below "
-        "0.01",
+        criterion="all seeds, within 200,000 sequences: the 2000 most recent training sequences were correct, with a "
+        "mean absolute error below 0.01",
         differences=(SAME,),
-        train=partial(train_original, name="adding", max_sequences=1_000_000, quick_sequences=20_000),
+        train=partial(train_original, name="adding", max_sequences=200_000, quick_sequences=20_000),
         outcome=partial(outcome, rate=1.0),
-        seeds=5,
+        seeds=6,
+        remark="The lag is learned on every seed, in about as many sequences as in the paper, but a single wrong one "
+        "among 2000 prevents the criterion: updates with a learning rate of 0.5 keep the errors near the limit of 0.04. "
+        "Why the paper's networks meet it is not known.",
         quick="at most 20,000 sequences",
     ),
     Experiment(
@@ -68,12 +80,16 @@ EXPERIMENTS = (
         paper=f"{SOURCE} 5",
         claim="multiplication, which a cell that adds its inputs cannot compute, is learned by the truncated rule",
         paper_figure="482,000 sequences; 139 of 2560 wrong in the test",
-        criterion="all seeds: fewer than 140 of the 2000 most recent training sequences were incorrect",
+        criterion="all seeds, within 600,000 sequences: fewer than 140 of the 2000 most recent training "
+        "sequences were incorrect",
         differences=(SAME,),
-        train=partial(train_original, name="multiplication", max_sequences=3_000_000, quick_sequences=20_000),
+        train=partial(train_original, name="multiplication", max_sequences=600_000, quick_sequences=20_000),
         outcome=partial(outcome, rate=1.0),
-        seeds=3,
+        seeds=2,
         quick_seeds=1,
+        remark="The test error of these networks is far below the squared error of 0.0223 that the paper reports, but "
+        "more of their sequences have errors above 0.04. The two figures of the paper do not agree with each other: see "
+        "`tasks/multiplication.py`.",
         quick="at most 20,000 sequences",
     ),
 )

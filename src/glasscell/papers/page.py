@@ -39,7 +39,7 @@ def table(results: Iterable[Reproduction]) -> str:
         quick = " (quick)" if result.quick else ""
         figure = result.figure or "no seed finished"
         verdict = f"**{result.verdict}**" if result.met is False else result.verdict
-        minutes = [f"{number:.1f}" for number in (result.minutes, result.processor_minutes)]
+        minutes = ["" if number is None else f"{number:.1f}" for number in (result.minutes, result.processor_minutes)]
         cells = [f"{result.name}{quick}", result.paper_figure, figure, str(result.seeds), verdict, *minutes]
         lines.append(f"| {' | '.join(_cell(cell) for cell in cells)} |")
     return "\n".join(lines) + "\n"

@@ -36,8 +36,10 @@ class Reproduction:
     failures : int
         Number of rows that failed.
     command : str
-    minutes, processor_minutes : float
-        Sums over all rows.
+    minutes : float
+        Sum over all rows.
+    processor_minutes : float or None
+        The same; None if a row does not have it.
     version : str
         Of Glasscell.
     rows : list of dict
@@ -56,7 +58,7 @@ class Reproduction:
     failures: int
     command: str
     minutes: float
-    processor_minutes: float
+    processor_minutes: float | None
     version: str
     rows: list[dict[str, Any]]
 
@@ -65,6 +67,7 @@ class Reproduction:
         """Return the outcome of the rows of an experiment."""
         finished = [row for row in rows if row["status"] == "finished"]
         outcome = experiment.outcome(finished) if finished else None
+        processor = [row["scores"].get("processor_seconds") for row in finished]
         failures, seeds = len(rows) - len(finished), len({row["seed"] for row in rows})
         usual = experiment.quick_seeds if quick else experiment.seeds
         words = ["glasscell reproduce", experiment.name, *(["--quick"] if quick else [])]
@@ -81,7 +84,7 @@ class Reproduction:
             failures=failures,
             command=" ".join(words),
             minutes=round(sum(row["seconds"] for row in rows) / 60, 2),
-            processor_minutes=round(sum(row["scores"].get("processor_seconds", 0) for row in finished) / 60, 2),
+            processor_minutes=None if None in processor else round(sum(processor) / 60, 2),
             version=version,
             rows=[finite_or_none(_rounded(row)) for row in rows],
         )
