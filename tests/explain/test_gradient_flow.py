@@ -305,7 +305,7 @@ def test_a_trace_under_an_intervention_raises_one_clear_error():
     with explain.intervene(lstm, explain.Intervention("f", scale=0.5)):
         trace = lstm.trace(np.ones((T, I)), np.ones((T, H)))
     for call in (explain.gradient_flow, explain.gradient_sources):
-        with pytest.raises(ValueError, match="gradient flow under interventions must be of a model and x, within"):
+        with pytest.raises(ValueError, match="gradient flow of a trace must be of a layer without interventions"):
             call(trace)
-    with pytest.raises(ValueError, match="gradient flow under interventions must be of a model and x, within"):
+    with pytest.raises(ValueError, match="gradient flow of a trace must be of a layer without interventions"):
         explain.split_by_crossings(trace.layer[0])

@@ -53,12 +53,30 @@ def test_gradients_of_a_trace_are_those_on_the_values_that_acted(one, model, dat
         np.testing.assert_allclose(np.vdot(gradient, change), (losses[0] - losses[1]) / (2 * e), rtol=1e-7, atol=1e-10)
 
 
+def check_backward(equations, layer, one):
+    """Each line computes its value; the first of a symbol is of the value that acted, as in the trace."""
+    for line in equations.backward:
+        text = line.numbers.replace("·", "*").replace("−", "-").replace("²", "**2")
+        np.testing.assert_allclose(eval(text), line.value, rtol=0, atol=2e-3 * max(map(abs, layer.d_c[3])))  # noqa: S307
+    first, last = ({e.left: e.value for e in lines} for lines in (equations.backward[::-1], equations.backward))
+    for name in ("d_h", "d_o", "d_tanh_c", "d_c", "d_i", "d_f", "d_g"):
+        np.testing.assert_allclose(first[name], layer.value(name)[3, 1], rtol=1e-12, err_msg=name)
+    for gate in "ifog":
+        np.testing.assert_allclose(last[f"d_z_{gate}"], layer.gate("d_z", gate)[3, 1], rtol=1e-12, err_msg=gate)
+    factor = {"scale": one.scale, "set": 0.0, "add": 1.0}.get(one.operation)
+    name = f"d_{one.symbol}"
+    if factor is not None and name in first:
+        np.testing.assert_allclose(last[name], factor * first[name], rtol=1e-9)
+    changed = {e.left for e in equations.backward if e.symbols == "intervention"}
+    assert changed <= {name}
+
+
 @pytest.mark.parametrize("one", EACH, ids=lambda one: one.symbol)
 def test_equations_have_a_line_for_each_value_that_an_intervention_changed(one, model, data):
     trace = trace_under(model, one, *data)
     equations, layer = trace.equations(3, 1), trace.layer[0]
     assert one.description() in equations.title
-    assert not equations.backward
+    check_backward(equations, layer, one)
     values = {"z_i": layer.gate("z", "i"), **{name: layer.value(name) for name in ("i", "f", "o", "g", "c", "h")}}
     for name, array in values.items():
         last = [e for e in equations.forward if e.left == name][-1]

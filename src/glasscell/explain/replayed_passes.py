@@ -19,8 +19,8 @@ from glasscell.trace.layer_trace import LayerTrace
 from glasscell.trace.trace import Trace
 
 NO_HOOK = (
-    "gradient flow under interventions must be of a model and x, within their block, got {!r}: a trace has the "
-    "descriptions of interventions alone, not their derivatives"
+    "gradient flow of a trace must be of a layer without interventions, got {!r}: a trace has their descriptions "
+    "alone; pass the model and x, within the block"
 )
 
 

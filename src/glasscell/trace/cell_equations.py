@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.trace.equations import Equation, number, parenthesised
+from glasscell.trace.equation_terms import Equation, number, parenthesised
 from glasscell.trace.layer_trace import LayerTrace
 
 Line = tuple[str, str, str, float]  # left, symbols, numbers, value

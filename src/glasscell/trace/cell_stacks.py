@@ -13,7 +13,7 @@ from glasscell.validation import boolean, choice, positive_integer, probability
 
 if TYPE_CHECKING:
     from glasscell.recurrent.rnn_tape import RNNDirectionTape, RNNTape
-    from glasscell.trace.equations import Equation
+    from glasscell.trace.equation_terms import Equation
 
 
 def _nonlinearity(name: str, value: Any) -> None:

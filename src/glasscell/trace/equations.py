@@ -11,27 +11,21 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from glasscell.core.activations import Activation
 from glasscell.core.variants import CellConfig
 from glasscell.escaping import escape
+from glasscell.trace.backward_equations import backward_equations
 from glasscell.trace.data import TraceData
 from glasscell.trace.equation_rendering import to_html, to_latex
+from glasscell.trace.equation_terms import (
+    Equation,
+    changed_line,
+    function_name,
+    new_cell,
+    number,
+    parenthesised,
+    product,
+)
 from glasscell.trace.layer_trace import LayerTrace, check_index
-
-SIGNIFICANT_DIGITS = 4
-
-
-@dataclass(frozen=True)
-class Equation:
-    """An equation ``left = symbols = numbers = value``."""
-
-    left: str
-    symbols: str
-    numbers: str
-    value: float
-
-    def __str__(self) -> str:
-        return f"{self.left} = {self.symbols} = {self.numbers} = {number(self.value)}"
 
 
 @dataclass(frozen=True)
@@ -107,18 +101,19 @@ def equations(trace: TraceData, t: int, unit: int, layer: int = -1) -> Equations
     title = f"step {t}, unit {unit} of {escape(layer_trace.name)}"
     if layer_trace.interventions:
         under = "; ".join(map(escape, layer_trace.interventions))
-        title += f", under interventions ({under}), for which there are no backward equations"
+        title += f", under interventions ({under})"
     other_cell = getattr(layer_trace, "equations", None)  # that of an RNN or a GRU
     if other_cell is not None:
         forward, backward = other_cell(t, unit)
         if layer_trace.interventions:
+            title += ", for which there are no backward equations of this cell"
             forward, backward = [_after_interventions(layer_trace, line) for line in forward], ()
         return Equations(title, tuple(forward), backward)
     _check_supported(layer_trace)
     return Equations(
         title,
         tuple(_forward(layer_trace, t, unit)),
-        tuple(_backward(layer_trace, t, unit)) if layer_trace.has_gradients and not layer_trace.interventions else (),
+        tuple(backward_equations(layer_trace, t, unit)) if layer_trace.has_gradients else (),
     )
 
 
@@ -127,18 +122,13 @@ def _after_interventions(layer_trace: LayerTrace, line: Equation) -> Equation:
     symbols = layer_trace.intervened
     reads_hidden = line.left in ("q", "a_r", "a_z") or (line.left == "z" and len(layer_trace.gates) == 1)
     is_changed = line.left in symbols or ("W_h" in symbols and reads_hidden)
-    return _changed(line.left, line.value) if is_changed else line
+    return changed_line(line.left, line.value) if is_changed else line
 
 
 def _check_supported(layer_trace: LayerTrace) -> None:
     """Raise ValueError for options without equations here."""
     for name, value in layer_trace.options.unsupported("trace").items():
         raise ValueError(f"equations() does not support an LSTM with {name}={value!r}")
-
-
-def number(value: float) -> str:
-    """Return a number with four significant digits and a minus sign (U+2212)."""
-    return f"{value:.{SIGNIFICANT_DIGITS}g}".replace("-", "−")
 
 
 def _forward(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation]:
@@ -154,14 +144,14 @@ def _forward(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation]:
             continue
         z, function = float(layer_trace.gate("z", gate)[t, k]), variant.activation_for(gate)
         if {f"z_{gate}", "W_h"} & layer_trace.intervened:
-            yield _changed(f"z_{gate}", z)
+            yield changed_line(f"z_{gate}", z)
         else:
             yield Equation(f"z_{gate}", *_pre_activation(layer_trace, t, k, gate))
-        name = _function(function)
+        name = function_name(function)
         untouched = float(function.function(np.array(z))) if gate in layer_trace.intervened else value
         yield Equation(gate, f"{name}(z_{gate})", f"{name}({number(z)})", untouched)
         if gate in layer_trace.intervened:
-            yield _changed(gate, value)
+            yield changed_line(gate, value)
     new_c = f * c_prev + i * g
     factors, values = zip(*_update_terms(variant, f, c_prev, i, g), strict=True)
     update = " + ".join(factors), " + ".join(values)
@@ -172,16 +162,16 @@ def _forward(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation]:
         yield Equation("ĉ", *update, new_c)
         mixed = (
             f"{number(zoneout)}·c_prev + {number(1 - zoneout)}·ĉ",
-            f"{_product(zoneout, c_prev)} + {_product(1 - zoneout, new_c)}",
+            f"{product(zoneout, c_prev)} + {product(1 - zoneout, new_c)}",
         )
         yield Equation("c", *mixed, c)
     else:
         yield Equation("c", *update, new_c if "c" in layer_trace.intervened else c)
         if "c" in layer_trace.intervened:
-            yield _changed("c", c)
+            yield changed_line("c", c)
     argument = "N(c)" if layer_trace.options.layer_norm == "haste" else "ĉ" if zoneout else "c"
     name, inner = (
-        _function(variant.output),
+        function_name(variant.output),
         f"N({number(c)})" if argument == "N(c)" else number(new_c if zoneout else c),
     )
     is_hidden_state = "projection" not in layer_trace.weights and not layer_trace.options.zoneout
@@ -189,12 +179,7 @@ def _forward(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation]:
         "h" if is_hidden_state else "m", f"o·{name}({argument})", f"{parenthesised(o)}·{name}({inner})", o * tanh_c
     )
     if "h" in layer_trace.intervened:
-        yield _changed("h", float(layer_trace.h[t, k]))
-
-
-def _changed(symbol: str, value: float) -> Equation:
-    """Return the line of a value after the interventions on its symbol."""
-    return Equation(symbol, "intervention", number(value), value)
+        yield changed_line("h", float(layer_trace.h[t, k]))
 
 
 def _update_terms(config: CellConfig, f: float, c_prev: float, i: float, g: float) -> Iterator[tuple[str, str]]:
@@ -203,14 +188,7 @@ def _update_terms(config: CellConfig, f: float, c_prev: float, i: float, g: floa
         if config.derived_gates.get(gate, gate) is None:
             yield factor, parenthesised(factor_value)
         else:
-            yield f"{gate}·{factor}", _product(value, factor_value)
-
-
-def _new_cell(layer_trace: LayerTrace, t: int, k: int) -> float:
-    """Return f·c_prev + i·g: the cell state, before zoneout; after an intervention on it."""
-    if "c" in layer_trace.intervened:
-        return float(layer_trace.c[t, k])
-    return float(layer_trace.f[t, k] * layer_trace.c_prev[t, k] + layer_trace.i[t, k] * layer_trace.g[t, k])
+            yield f"{gate}·{factor}", product(value, factor_value)
 
 
 def _pre_activation(layer_trace: LayerTrace, t: int, k: int, gate: str) -> tuple[str, str, float]:
@@ -226,97 +204,10 @@ def _pre_activation(layer_trace: LayerTrace, t: int, k: int, gate: str) -> tuple
     peepholes = layer_trace.weights.get("peepholes")
     if peepholes is not None and gate != "g":
         p = float(peepholes[options.cell_config.peepholes.index(gate) * layer_trace.H + k])
-        peephole_input = _new_cell(layer_trace, t, k) if gate == "o" else float(layer_trace.c_prev[t, k])
+        peephole_input = new_cell(layer_trace, t, k) if gate == "o" else float(layer_trace.c_prev[t, k])
         parts.append(("p·c" if gate == "o" else "p·c_prev", p * peephole_input))
     symbols = " + ".join(symbol for symbol, _ in parts)
     numbers = " + ".join(parenthesised(value) for _, value in parts)
     if options.clip is not None:
         return f"clip({symbols})", f"clip({numbers})", z
     return symbols, numbers, z
-
-
-def _backward(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation]:
-    """Yield the equations of ``step_backward`` of :mod:`glasscell.core.cell`, from h to z."""
-    variant = layer_trace.options.cell_config
-    yield from _backward_to_c(layer_trace, t, k)
-    for gate in ("i", "f", "g"):
-        if gate in variant.gates:
-            yield Equation(
-                f"d_{gate}", *_through_c(layer_trace, t, k, gate), float(layer_trace.value(f"d_{gate}")[t, k])
-            )
-    for gate in (gate for gate in "ifog" if gate in variant.gates):
-        value, z, d = (
-            float(v[t, k])
-            for v in (layer_trace.value(gate), layer_trace.gate("z", gate), layer_trace.value(f"d_{gate}"))
-        )
-        symbols, numbers = _derivative(variant.activation_for(gate), gate, f"z_{gate}", value, z)
-        if variant.clip is not None and abs(z) >= variant.clip:
-            symbols, numbers = f"{symbols}·0", f"{numbers}·0"  # the derivative of clip is 0 there
-        d_z = float(layer_trace.gate("d_z", gate)[t, k])
-        yield Equation(f"d_z_{gate}", f"d_{gate}·{symbols}", f"{parenthesised(d)}·{numbers}", d_z)
-
-
-def _backward_to_c(layer_trace: LayerTrace, t: int, k: int) -> Iterator[Equation]:
-    """Yield the equations from h to o and c; m is o·tanh c, which differs from h with a projection or zoneout."""
-    options = layer_trace.options
-    o, tanh_c, d_o, d_tanh_c, d_c = (
-        float(layer_trace.value(name)[t, k]) for name in ("o", "tanh_c", "d_o", "d_tanh_c", "d_c")
-    )
-    if "projection" in layer_trace.weights or options.zoneout:
-        d_output = layer_trace.d_h[t] * (1 - options.zoneout)
-        name, d_m = (
-            "d_m",
-            float(
-                (d_output @ layer_trace.weights["projection"] if "projection" in layer_trace.weights else d_output)[k]
-            ),
-        )
-        yield Equation("d_m", "from_h", number(d_m), d_m)
-    else:
-        name, d_m, outside = "d_h", float(layer_trace.d_h[t, k]), float(layer_trace.d_y[t, k])
-        numbers = f"{parenthesised(outside)} + {parenthesised(d_m - outside)}"
-        yield Equation("d_h", "d_y + w_hᵀ·d_z_next", numbers, d_m)
-    yield Equation("d_o", f"{name}·tanh_c", _product(d_m, tanh_c), d_o)
-    yield Equation("d_tanh_c", f"{name}·o", _product(d_m, o), d_tanh_c)
-    if options.cell_config.normalises_cell:
-        yield Equation("d_c", "through_N + the_rest", number(d_c), d_c)
-        return
-    new_c = _new_cell(layer_trace, t, k)
-    function = options.cell_config.output
-    slope = float(function.derivative(np.array(new_c), np.array(tanh_c)))
-    symbols, numbers = _derivative(function, "tanh_c", "c", tanh_c, new_c)
-    rest, later = number(d_c - d_tanh_c * slope), "f_next·d_c_next" if options.is_standard else "the_rest"
-    yield Equation("d_c", f"d_tanh_c·{symbols} + {later}", f"{parenthesised(d_tanh_c)}·{numbers} + ({rest})", d_c)
-
-
-def _through_c(layer_trace: LayerTrace, t: int, k: int, gate: str) -> tuple[str, str]:
-    """Return the gradient on i, f or g: dL/dc times the factor of the gate in c = f·c_prev + i·g."""
-    partner, other = {"i": ("g", "c_prev"), "f": ("c_prev", "g"), "g": ("i", "")}[gate]
-    d_c, value = float(layer_trace.d_c[t, k]), float(layer_trace.value(partner)[t, k])
-    if layer_trace.options.coupled is None or gate == "g":
-        return f"d_c·{partner}", _product(d_c, value)
-    coupled_value = float(layer_trace.value(other)[t, k])  # the factor of the coupled gate
-    return f"d_c·({partner} − {other})", f"{parenthesised(d_c)}·({number(value)} − {parenthesised(coupled_value)})"
-
-
-def _derivative(function: Activation, value: str, argument: str, a: float, z: float) -> tuple[str, str]:
-    """Return the derivative of an activation in symbols and in numbers."""
-    if function.name == "Sigmoid":
-        return f"{value}·(1 − {value})", f"{number(a)}·(1 − {parenthesised(a)})"
-    if function.name == "Tanh":
-        return f"(1 − {value}²)", f"(1 − {parenthesised(a)}²)"
-    slope = float(function.derivative(np.array(z), np.array(a)))
-    return f"{_function(function)}′({argument})", parenthesised(slope)
-
-
-def _function(function: Activation) -> str:
-    name = str(function.name)
-    return {"Sigmoid": "σ", "Tanh": "tanh"}.get(name, name)
-
-
-def _product(a: float, b: float) -> str:
-    return f"{parenthesised(a)}·{parenthesised(b)}"
-
-
-def parenthesised(value: float) -> str:
-    """Return a number, in parentheses if it is negative."""
-    return f"({number(value)})" if value < 0 else number(value)
