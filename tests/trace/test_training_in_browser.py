@@ -54,6 +54,7 @@ def test_a_model_learns_to_copy_in_the_page(open_html: Any) -> None:
 
 def test_two_models_train_side_by_side(open_html: Any) -> None:
     page = report(open_html)
+    assert page.locator("#compare-finding").text_content() == "Press Train both."  # nothing is measured yet
     page.locator("#comparison").scroll_into_view_if_needed()
     finding = page.locator("#compare-finding")
     page.locator("#compare-finding", has_text="tanh RNN, it vanishes").wait_for()

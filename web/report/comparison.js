@@ -179,7 +179,7 @@ export function comparisonView(context, { announce }) {
   }
 
   function sentence() {
-    if (sides.some(({ report }) => !report?.norms)) return "Press Train both.";
+    if (!sides.length || sides.some(({ report }) => !report?.norms)) return "Press Train both.";
     const share = sides.map(shareSentence);
     const factors = sides.map((side) => {
       const factor = decay(side);
