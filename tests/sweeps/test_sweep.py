@@ -253,6 +253,8 @@ def needs_more(seed, width, depth):
 BAD = [
     ({"train": 3}, TypeError, "train must be a function, got 3"),
     ({"seeds": 0}, ValueError, "seeds must be at least 1, got 0"),
+    ({"seeds": 10**7}, ValueError, "a sweep must have at most 1,000,000 runs, got 10,000,000"),
+    ({"seeds": 1001, "hidden_size": range(1000)}, ValueError, "a sweep must have at most 1,000,000 runs, got 1,001,"),
     ({"seeds": []}, ValueError, "seeds must have at least one value, got none"),
     ({"seeds": [1, 2, 1]}, ValueError, "seeds must be different values, got 1 twice"),
     ({"seeds": [-1]}, ValueError, "seeds must be at least 0, got -1"),
@@ -296,8 +298,17 @@ def test_names_of_functions():
         name_of(functools.partial(functions.scores, 1, rate=np.float64(0.5))) == "sweep_functions.scores(1, rate=0.5)"
     )
     assert name_of(functools.partial(functions.scores, rate=2)) != name_of(functions.scores)
-    with pytest.raises(TypeError, match="optimizer of a partial must be a number"):
-        name_of(functools.partial(functions.scores, optimizer=gc.Adam()))
+    name = name_of(functools.partial(functions.scores, optimizer=gc.Adam(), data=np.zeros(3)))
+    assert name == "sweep_functions.scores(optimizer=<Adam>, data=<ndarray>)"
+    assert name_of(gc.Adam(0.1).__class__) == "glasscell.core.optimizers.Adam"
+
+
+def test_an_object_that_is_called_is_a_training_function():
+    class Train:
+        def __call__(self, seed, **setting):
+            return {"sum": seed + sum(setting.values())}
+
+    assert [row["scores"]["sum"] for row in gc.sweep(Train(), seeds=2, a=[1, 5]).rows] == [1, 2, 5, 6]
 
 
 # Progress

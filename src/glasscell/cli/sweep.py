@@ -24,6 +24,7 @@ from glasscell.cli.run_files import Kinds
 from glasscell.cli.run_manifest import Manifest, checksum
 from glasscell.cli.sweep_folder import (
     CSV_FILE,
+    MODEL,
     PICTURE_FILE,
     TABLE_FILE,
     SweepFolder,
@@ -45,7 +46,6 @@ if TYPE_CHECKING:
     from glasscell.sweeps.result import SweepResult
 
 THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-MAX_RUNS = 1_000_000
 SECONDS_TO_END = 5.0  # of a process that was terminated
 
 
@@ -121,17 +121,13 @@ def _cores() -> int:
 def _check_settings(name: str, plan: Plan) -> int:
     """Raise the errors of all settings before the work; return the number of runs."""
     from glasscell.cli.sweep_runs import check_command  # noqa: PLC0415 - imports the code for training
-    from glasscell.sweeps.grid import Grid  # noqa: PLC0415
+    from glasscell.sweeps.grid import Grid, check_number  # noqa: PLC0415
 
-    number = len(plan.seeds)
-    for chosen in plan.grid.values():
-        number *= len(chosen)
-    if number > MAX_RUNS:
-        raise ValueError(f"a sweep must have at most {MAX_RUNS:,} runs, got {number:,}")
-    values: dict[str, tuple[Any, ...]] = {option: tuple(chosen) for option, chosen in plan.grid.items()}
-    for setting in Grid("", tuple(plan.seeds), values).settings:
+    grid = Grid("", tuple(plan.seeds), {option: tuple(chosen) for option, chosen in plan.grid.items()})
+    check_number(grid.number)
+    for setting in grid.settings:
         check_command(name, [*words_of(setting), f"--seed={plan.seeds[0]}", *plan.arguments])
-    return number
+    return grid.number
 
 
 def _folder(options: argparse.Namespace, kinds: Kinds) -> SweepFolder:
@@ -146,6 +142,9 @@ def _folder(options: argparse.Namespace, kinds: Kinds) -> SweepFolder:
     else:
         manifest = Manifest(options.command, options.arguments, inputs=checksums)
     requested = options.resume or options.out
+    if options.overwrite:  # of a sweep with other models, which are removed with it
+        earlier = Path(requested or f"runs/sweep-{options.training}")
+        kinds = {**kinds, **kinds_of([path.name for path in earlier.glob("model-*") if MODEL.fullmatch(path.name)])}
     return SweepFolder(
         None if requested is None else Path(requested),
         Path(f"runs/sweep-{options.training}"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections.abc import Sequence
 from contextlib import suppress
@@ -15,6 +16,7 @@ from glasscell.sweeps.grid import Grid
 from glasscell.sweeps.row_file import BEGINNING, ROWS_FILE, count_rows
 
 TABLE_FILE, CSV_FILE, PICTURE_FILE = "table.md", "table.csv", "plot.png"
+MODEL = re.compile(r"model-[0-9]{1,9}\.safetensors")  # names of the files of models
 WORK_FOLDER = ".runs"  # of the runs in progress
 FILES = {  # names of the files of a sweep, and predicates of their first bytes
     ROWS_FILE: lambda head: head.startswith(BEGINNING),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+import math
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import numpy as np
 from glasscell.sweeps.rows import key_of, plain
 from glasscell.validation import non_negative_integer, positive_integer
 
+MAX_RUNS = 1_000_000
 MARK, FORMAT = "glasscell_sweep", 1  # the first entry of the line that describes a sweep
 
 
@@ -43,8 +45,14 @@ class Grid:
         if not callable(train):
             raise TypeError(f"train must be a function, got {train!r:.100}")
         grid = cls(name_of(train), _seeds(seeds), {name: _values(name, given) for name, given in values.items()})
+        check_number(grid.number)
         _check_signature(train, grid)
         return grid
+
+    @property
+    def number(self) -> int:
+        """Number of runs."""
+        return math.prod([len(self.seeds), *map(len, self.values.values())])
 
     @property
     def settings(self) -> list[dict[str, Any]]:
@@ -78,9 +86,11 @@ class Grid:
         if not (isinstance(train, str) and isinstance(seeds, list) and isinstance(values, dict)):
             raise ValueError("there are other values than those of a sweep")  # noqa: TRY004 - of a file
         try:
-            return cls(train, _seeds(seeds), {name: _values(name, given) for name, given in values.items()})
-        except TypeError:
+            grid = cls(train, _seeds(seeds), {name: _values(name, given) for name, given in values.items()})
+        except (TypeError, RecursionError):
             raise ValueError("there are other values than those of a sweep") from None
+        check_number(grid.number)  # a short line can describe any number of runs
+        return grid
 
     def difference(self, other: Grid) -> str:
         """Return why this grid is not an extension of another one; "" if it is one, or is equal.
@@ -100,12 +110,16 @@ class Grid:
         return ""
 
 
+def check_number(number: int) -> None:
+    """Raise ValueError if a sweep would have too many runs."""
+    if number > MAX_RUNS:
+        raise ValueError(f"a sweep must have at most {MAX_RUNS:,} runs, got {number:,}")
+
+
 def name_of(train: Callable[..., Any]) -> str:
     """Return the name of a training function with its module and, of a `partial`, its arguments."""
     if isinstance(train, partial):
-        arguments = [plain("an argument of a partial", value) for value in train.args]
-        named = {name: plain(f"{name} of a partial", value) for name, value in train.keywords.items()}
-        listed = [*map(repr, arguments), *(f"{name}={value!r}" for name, value in named.items())]
+        listed = [*map(_named, train.args), *(f"{name}={_named(value)}" for name, value in train.keywords.items())]
         return f"{name_of(train.func)}({', '.join(listed)})"
     named_object: Any = train if hasattr(train, "__qualname__") else type(train)
     module = str(named_object.__module__)
@@ -115,9 +129,19 @@ def name_of(train: Callable[..., Any]) -> str:
     return f"{module}.{named_object.__qualname__}"
 
 
+def _named(argument: Any) -> str:
+    """Return a number or a text as it is written, and the type of any other argument."""
+    try:
+        return repr(plain("", argument))
+    except TypeError:
+        return f"<{type(argument).__name__}>"
+
+
 def _seeds(seeds: Any) -> tuple[int, ...]:
     if isinstance(seeds, int | np.integer):
-        return tuple(range(positive_integer("seeds", int(seeds) if isinstance(seeds, np.integer) else seeds)))
+        number = positive_integer("seeds", int(seeds) if isinstance(seeds, np.integer) else seeds)
+        check_number(number)
+        return tuple(range(number))
     result = tuple(non_negative_integer("seeds", seed) for seed in _as_list("seeds", seeds, "a number or a list"))
     _check_different("seeds", result)
     return result

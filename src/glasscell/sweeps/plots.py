@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 Grid: TypeAlias = Mapping[str, Sequence[Any]]
 BAND = 0.25  # opacity
+OFFSET = 0.08  # between points of one category
 
 
 def plot_score(grid: Grid, summaries: Sequence[SettingSummary], score: str, over: str | None, ax: Axes | None) -> Axes:
@@ -29,8 +30,12 @@ def plot_score(grid: Grid, summaries: Sequence[SettingSummary], score: str, over
     for summary in summaries:
         others = {name: value for name, value in summary.setting.items() if name != over}
         lines.setdefault(key_of(others, 0), (_label(grid, others), []))[1].append(summary.scores.get(score))
-    for label, found in lines.values():
-        _draw(ax, list(positions), [found[k] for k in order], label)
+    for number, (label, found) in enumerate(lines.values()):
+        if is_axis:
+            _draw(ax, list(positions), [found[k] for k in order], label)
+        else:
+            offset = (number - (len(lines) - 1) / 2) * OFFSET
+            _draw_points(ax, [position + offset for position in positions], found, label)
     if values and not is_axis:
         ax.set_xticks(list(positions), [text_of(value) for value in values])
     _finish(ax, over or "", score, several=len(lines) > 1)
@@ -69,15 +74,25 @@ def _label(grid: Grid, setting: dict[str, Any]) -> str:
 
 def _draw(ax: Axes, positions: Sequence[float], summaries: Sequence[Any], label: str, marker: str = "o") -> None:
     """Draw a median line and the band between the quartiles; settings without the score are left out."""
-    points = [(x, s) for x, s in zip(positions, summaries, strict=True) if s is not None and math.isfinite(s.median)]
+    points = _finite(positions, summaries)
     x = [position for position, _ in points]
     (line,) = ax.plot(x, [s.median for _, s in points], marker=marker, markersize=3, linewidth=1.2, label=label)
     lower, upper = [s.lower for _, s in points], [s.upper for _, s in points]
-    if len(points) == 1:
-        below, above = points[0][1].median - lower[0], upper[0] - points[0][1].median
-        ax.errorbar(x, [points[0][1].median], [[below], [above]], color=line.get_color(), capsize=3)
-    else:
-        ax.fill_between(x, lower, upper, color=line.get_color(), alpha=BAND, linewidth=0)
+    ax.fill_between(x, lower, upper, color=line.get_color(), alpha=BAND, linewidth=0)
+
+
+def _draw_points(ax: Axes, positions: Sequence[float], summaries: Sequence[Any], label: str) -> None:
+    """Draw medians as points, and bars between the quartiles."""
+    points = _finite(positions, summaries)
+    x, medians = [position for position, _ in points], [s.median for _, s in points]
+    bars = [[s.median - s.lower for _, s in points], [s.upper - s.median for _, s in points]]
+    ax.errorbar(x, medians, bars, marker="o", markersize=4, linestyle="", capsize=3, linewidth=1.2, label=label)
+
+
+def _finite(positions: Sequence[float], summaries: Sequence[Any]) -> list[tuple[float, Any]]:
+    """Return the positions and summaries whose median is finite."""
+    pairs = zip(positions, summaries, strict=True)
+    return [(x, summary) for x, summary in pairs if summary is not None and math.isfinite(summary.median)]
 
 
 def _finish(ax: Axes, horizontal: str, vertical: str, *, several: bool) -> None:

@@ -134,6 +134,8 @@ class SweepResult:
     def plot(self, score: str, over: str | None = None, *, ax: Axes | None = None) -> Axes:
         """Draw the median of a score over seeds, with a band from the lower to the upper quartile.
 
+        Settings whose median is not finite are left out.
+
         Parameters
         ----------
         score : str

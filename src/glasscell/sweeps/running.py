@@ -40,7 +40,7 @@ def sweep(
         values or None by name), or a :class:`History`, whose last values are the scores and whose evaluations are the
         learning curve. A mapping may have a History under the name "history". Its errors become failed rows.
     seeds : int or sequence of int
-        Different seeds; a number n means 0 to n - 1.
+        Different seeds; a number n means 0 to n - 1. A sweep has at most 1,000,000 runs.
     executor : optional
         Any executor of concurrent.futures (ProcessPoolExecutor, ThreadPoolExecutor), loky,
         ``mpi4py.futures.MPIPoolExecutor``, or a ``dask.distributed.Client``. It is not shut down. For one with
