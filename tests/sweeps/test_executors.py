@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import sweep_functions as functions
-from test_sweep import without_seconds
+from sweep_functions import without_seconds
 
 import glasscell as gc
 from glasscell.sweeps import SweepError

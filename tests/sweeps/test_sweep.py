@@ -11,16 +11,12 @@ from multiprocessing import get_context
 import numpy as np
 import pytest
 import sweep_functions as functions
+from sweep_functions import without_seconds
 
 import glasscell as gc
 from glasscell.sweeps import SweepError, SweepInterrupted
 
 GRID = {"width": [3, 1, 2], "rate": (0.5, 0.25)}
-
-
-def without_seconds(result):
-    """Return the rows except durations, as text: NaN differs from itself, and -0.0 equals 0.0."""
-    return repr([{name: value for name, value in row.items() if name != "seconds"} for row in result.rows])
 
 
 def test_rows_are_in_the_order_of_the_grid():
