@@ -168,7 +168,7 @@ BUGS = [
     bug(
         3,
         "general layer",
-        (BACKPROP, "tape.h_with_initial[:-1] * tape.masks.recurrent", "tape.h_with_initial[1:] * tape.masks.recurrent"),
+        (BACKPROP, "tape.masks.drop(tape.h_with_initial[:-1])", "tape.masks.drop(tape.h_with_initial[1:])"),
     ),
     bug(
         4,
@@ -459,8 +459,8 @@ BUGS = [
         "general layer",
         (
             BACKPROP,
-            "return dh_prev + masks.recurrent * dh_read, dc_prev",
-            "new_dh = dh_prev + masks.recurrent * dh_read\n"
+            "return dh_prev + masks.drop(dh_read), dc_prev",
+            "new_dh = dh_prev + masks.drop(dh_read)\n"
             "    change = new_dh - dh\n"
             '    if "projection" in tape.weights:\n        change = tape.weights["projection"].T @ change\n'
             "    slope = config.output.derivative(tape.output_activation_input[t], tape.output[t])\n"
