@@ -144,17 +144,21 @@ export function swatch(style) {
 
 /** [low, high]; for a logarithmic chart exponents of ten, at most six decades. */
 function limitsOf(series, log, bars) {
-  const values = series.flatMap(({ values }) => Array.from(values)).filter(Number.isFinite);
-  const least = (numbers, start) => numbers.reduce((a, b) => Math.min(a, b), start);
-  const most = (numbers, start) => numbers.reduce((a, b) => Math.max(a, b), start);
-  if (log) {
-    const positive = values.filter((value) => value > 0);
-    const high = Math.ceil(Math.log10(most(positive, 1e-12)));
-    const low = Math.floor(Math.log10(least(positive, 10 ** (high - 1))));
-    return [Math.max(low, high - 6), high];
+  let [low, high, leastPositive] = [0, 0, Infinity];
+  for (const { values } of series) {
+    for (let t = 0; t < values.length; t++) {
+      const value = values[t];
+      if (!Number.isFinite(value)) continue;
+      if (value < low) low = value;
+      if (value > high) high = value;
+      if (value > 0 && value < leastPositive) leastPositive = value;
+    }
   }
-  const low = least(values, 0);
-  const high = most(values, 0);
+  if (log) {
+    const top = Math.ceil(Math.log10(Math.max(high, 1e-12)));
+    const bottom = Math.floor(Math.log10(Math.min(leastPositive, 10 ** (top - 1))));
+    return [Math.max(bottom, top - 6), top];
+  }
   if (low === high) return [low, low + 1];
   return bars && low === 0 ? [0, high] : [low, high];
 }

@@ -136,16 +136,19 @@ export class Context {
     return this.has(t) && this.has(other) && (!steps || Math.abs(steps[t] - steps[other]) === 1);
   }
 
-  /** The value of a symbol for a unit at a step, or undefined. z_f: the rows of z of gate f. */
+  /** The values of a symbol, and where those of a unit are among them, or null. z_f: the rows of z of gate f. */
+  placeOf(symbol, k, direction = this.direction) {
+    const { H } = direction;
+    const [, name = symbol, gate] = /^((?:d_)?z)_([ifog])$/.exec(symbol) ?? [];
+    const values = direction[name];
+    const size = gate ? 4 * H : H;
+    return values?.length === this.T * size ? { values, size, first: gate ? GATES.indexOf(gate) * H + k : k } : null;
+  }
+
+  /** The value of a symbol for a unit at a step, or undefined. */
   at(symbol, t = this.state.step, k = this.state.unit) {
-    if (!this.has(t)) return undefined;
-    const [, name, gate] = /^((?:d_)?z)_([ifog])$/.exec(symbol) ?? [];
-    if (gate) {
-      const z = this.direction[name];
-      return z?.length === 4 * this.T * this.H ? z[t * 4 * this.H + GATES.indexOf(gate) * this.H + k] : undefined;
-    }
-    const values = this.direction[symbol];
-    return values?.length === this.T * this.H ? values[t * this.H + k] : undefined;
+    const place = this.has(t) ? this.placeOf(symbol, k) : null;
+    return place?.values[t * place.size + place.first];
   }
 
   /** The value that a map displays for the selected unit and step. */
@@ -156,14 +159,19 @@ export class Context {
 
   /** The values of a unit at every step. */
   row(symbol, k = this.state.unit) {
-    return Float64Array.from({ length: this.T }, (_, t) => this.at(symbol, t, k) ?? NaN);
+    return this.rowOf(this.placeOf(symbol, k)) ?? new Float64Array(this.T).fill(NaN);
   }
 
   /** The values of a unit before the changes, or undefined if there are none to compare. */
   rowBefore(symbol, k = this.state.unit) {
-    const values = this.comparable ? this.directionOf(this.reference)[symbol] : undefined;
-    if (values?.length !== this.T * this.H) return undefined;
-    return Float64Array.from({ length: this.T }, (_, t) => values[t * this.H + k]);
+    return this.comparable ? this.rowOf(this.placeOf(symbol, k, this.directionOf(this.reference))) : undefined;
+  }
+
+  rowOf(place) {
+    if (!place) return undefined;
+    const row = new Float64Array(this.T);
+    for (let t = 0; t < row.length; t++) row[t] = place.values[t * place.size + place.first];
+    return row;
   }
 
   /** The colour scale of a symbol over all steps and units of the selected layer, old and new. */

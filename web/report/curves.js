@@ -25,7 +25,7 @@ export function unitView(context, { choose }) {
     const { T } = context;
     const axis = axisSpec(context);
     states.draw({ T, axis, series: [line(`${d}c`, 1), line(`${d}h`, 2)] });
-    const limits = context.backward ? null : [Math.min(0, ...context.row("g").filter(Number.isFinite)), 1];
+    const limits = context.backward ? null : [context.row("g").reduce((least, value) => (value < least ? value : least), 0), 1];
     gates.draw({
       T,
       axis,

@@ -148,9 +148,8 @@ export function gradientView(context, { choose }) {
 
   function unit() {
     if (!source?.direction.cell) return;
-    const { T, H, state } = context;
-    const { direction } = source;
-    const row = (name) => Float64Array.from({ length: T }, (_, t) => direction[name][t * H + state.unit]);
+    const { T, state } = context;
+    const row = (name) => context.rowOf(context.placeOf(name, state.unit, source.direction));
     unitChart.draw({
       T,
       axis: axisSpec(context),

@@ -44,11 +44,13 @@ function pearson(a, b) {
 /** The Euclidean norm of each of T rows. */
 export function rowNorms(values, T) {
   const size = values.length / T;
-  return Float64Array.from({ length: T }, (_, t) => {
+  const norms = new Float64Array(T);
+  for (let t = 0; t < T; t++) {
     let sum = 0;
-    for (let k = t * size; k < (t + 1) * size; k++) sum += values[k] ** 2;
-    return Math.sqrt(sum);
-  });
+    for (let k = t * size; k < (t + 1) * size; k++) sum += values[k] * values[k];
+    norms[t] = Math.sqrt(sum);
+  }
+  return norms;
 }
 
 /** The units in the chosen order, from the top. */
