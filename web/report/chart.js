@@ -143,7 +143,7 @@ export function swatch(style) {
 }
 
 /** [low, high]; for a logarithmic chart exponents of ten, at most six decades. */
-function limitsOf(series, log, bars) {
+export function limitsOf(series, log, bars) {
   let [low, high, leastPositive] = [0, 0, Infinity];
   for (const { values } of series) {
     for (let t = 0; t < values.length; t++) {

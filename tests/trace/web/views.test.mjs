@@ -3,7 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
+import { limitsOf } from "../../../web/report/chart.js";
 import { colorOf, scaleOf } from "../../../web/report/colors.js";
+import { Context } from "../../../web/report/context.js";
 import { formatBrief, formatNumber, formatPercent, formatPower, setDigits } from "../../../web/report/number_text.js";
 import { correlations, halfLives, peaks, rowNorms, unitOrder } from "../../../web/report/measures.js";
 
@@ -53,6 +55,45 @@ test("correlation is 1 with itself, -1 with its mirror, invariant to scale and s
 
 test("norms of rows are Euclidean", () => {
   assert.deepEqual([...rowNorms(Float64Array.of(3, 4, 0, -2), 2)], [5, 2]);
+});
+
+test("the row of a unit has its values at every step, and those of its gate of z", () => {
+  const [T, H, next] = [5, 3, generator(13)];
+  const random = (size) => Float64Array.from({ length: T * size }, next);
+  const direction = { H, c: random(H), h: random(2), z: random(4 * H), d_z: random(4 * H) };
+  const before = { ...direction, c: random(H) };
+  const context = Object.assign(Object.create(Context.prototype), {
+    trace: { T, layers: [{ directions: [direction] }] },
+    reference: { T, layers: [{ directions: [before] }] },
+    edited: true,
+    state: { layer: 0, direction: 0, version: "new" },
+  });
+  const steps = Array.from({ length: T }, (_, t) => t);
+  for (let k = 0; k < H; k++) {
+    assert.deepEqual([...context.row("c", k)], steps.map((t) => direction.c[t * H + k]));
+    assert.deepEqual([...context.rowBefore("c", k)], steps.map((t) => before.c[t * H + k]));
+    ["i", "f", "o", "g"].forEach((gate, n) => {
+      for (const name of ["z", "d_z"]) {
+        const expected = steps.map((t) => direction[name][t * 4 * H + n * H + k]);
+        assert.deepEqual([...context.row(`${name}_${gate}`, k)], expected);
+        assert.deepEqual(steps.map((t) => context.at(`${name}_${gate}`, t, k)), expected);
+      }
+    });
+    assert.deepEqual([...context.row("h", k)], steps.map(() => NaN)); // projected: its rows are not units
+    assert.equal(context.rowBefore("h", k), undefined);
+    assert.equal(context.at("c", T, k), undefined);
+  }
+  assert.equal(Object.assign(context, { edited: false }).rowBefore("c", 0), undefined);
+});
+
+test("the limits of a chart are the extremes of its finite values and 0; of a logarithmic one, at most six decades", () => {
+  const series = [{ values: [0.5, NaN, Infinity, 2] }, { values: Float64Array.of(-3, -Infinity) }];
+  assert.deepEqual(limitsOf(series, false, false), [-3, 2]);
+  assert.deepEqual(limitsOf([{ values: [1, 4] }], false, true), [0, 4]);
+  assert.deepEqual(limitsOf([{ values: [0, NaN] }], false, false), [0, 1]);
+  assert.deepEqual(limitsOf([{ values: [0, -1, 0.02, 30] }], true, false), [-2, 2]);
+  assert.deepEqual(limitsOf([{ values: [1e-9, 30] }], true, false), [-4, 2]);
+  assert.deepEqual(limitsOf([{ values: [0] }], true, false), [-13, -12]);
 });
 
 test("every order of the units has each unit once, and is sorted", () => {
