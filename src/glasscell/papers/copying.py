@@ -18,7 +18,7 @@ from glasscell.tasks import CopyMemory
 from glasscell.training import fit
 
 BATCH_SIZE, HIDDEN_SIZE, UPDATES = 20, 128, 4_000
-LAST = 100  # updates whose mean loss is the figure: single losses have peaks without clipping
+LAST = 100  # updates whose mean loss is a score: single losses have peaks without clipping
 QUICK = {"delay": 50, "hidden_size": 64, "updates": 800}
 
 
@@ -51,14 +51,13 @@ def train_copy_memory(
 
 
 def outcome(rows: Sequence[Row]) -> Outcome:
-    """Compare the median losses with the bars, with chrono initialisation and without."""
+    """Compare the median test losses with the bars, with chrono initialisation and without."""
     parts, medians = [], {}
     for forget_bias, label in (("chrono", "chrono"), (1.0, "forget bias 1")):
-        losses, tests = (scores_of(rows, name, forget_bias=forget_bias) for name in ("last_loss", "test_loss"))
+        losses = scores_of(rows, "test_loss", forget_bias=forget_bias)
         if losses:
             medians[forget_bias] = statistics.median(losses)
-            limits, test = f"{min(losses):.4f} to {max(losses):.4f}", f"{min(tests):.4f} to {max(tests):.4f}"
-            parts.append(f"{label} {medians[forget_bias]:.4f} ({limits}; test {test})")
+            parts.append(f"{label} {medians[forget_bias]:.4f} ({min(losses):.4f} to {max(losses):.4f})")
     baseline = scores_of(rows, "baseline")[0]
     met = medians.get("chrono", np.inf) <= 0.080 and medians.get(1.0, 0) >= 0.094
     return Outcome(f"{', '.join(parts)} nats per step; baseline {baseline:.4f}", met)
@@ -70,8 +69,8 @@ EXPERIMENTS = (
         paper="Tallec & Ollivier (2018), copy task of Arjovsky et al. (2016), T = 200",
         claim="chrono initialisation leaves the plateau of the predictor without memory, a forget bias of 1 does not",
         paper_figure="curves for T = 500 and 2000: below the plateau with chrono, on it with a forget bias of 1",
-        criterion="median of the mean loss of the last 100 updates, each on new sequences: at most 0.080 with chrono "
-        "initialisation, at least 0.094 with a forget bias of 1; the baseline is 0.0945",
+        criterion="median test loss at most 0.080 with chrono initialisation, at least 0.094 with a forget bias of 1; "
+        "the baseline is 0.0945",
         differences=(
             "T = 200, against 500 and 2000, and 4,000 updates of 20 sequences.",
             "One layer of 128 LSTM units, and RMSProp with a learning rate of 0.001, as in the paper. The "
@@ -80,6 +79,8 @@ EXPERIMENTS = (
         ),
         train=train_copy_memory,
         outcome=outcome,
+        remark="RMSProp with a decay of 0.99 and gradients clipped to 1 was tried first, on these seeds: chrono 0.0778 "
+        "to 0.0818, and a forget bias of 1 left the plateau too, with 0.0870.",
         seeds=3,
         quick_seeds=1,
         quick="T = 50, 64 units, 800 updates",

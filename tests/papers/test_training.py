@@ -1,0 +1,118 @@
+"""Law: the training of every kind of experiment runs in a tiny form, and its outcome is judged by its scores."""
+
+import gzip
+import struct
+
+import numpy as np
+import pytest
+
+from glasscell.papers import copying, digits, find, long_lags, music, original_rule, reber, two_sequence, vectors
+
+
+def row(scores, seed=0, **setting):
+    return {"setting": setting, "seed": seed, "status": "finished", "error": "", "seconds": 1.0, "scores": scores}
+
+
+@pytest.mark.parametrize(
+    "train",
+    [
+        lambda **options: long_lags.train_adding(0, min_length=20, sequences=40, rate=0.01, **options),
+        lambda **options: long_lags.train_temporal_order(
+            0, relevant=3, sequences=40, rate=0.01, chrono=False, **options
+        ),
+        lambda **options: long_lags.train_multiplication(0, sequences=40, rate=0.01, **options),
+        lambda **options: long_lags.train_distractor_lag(0, sequences=40, rate=0.01, **options),
+        lambda **options: two_sequence.train_two_sequence(0, informative=3, **options),
+        lambda **options: reber.train_embedded_reber(0, strings=20, **options),
+    ],
+    ids=["adding", "temporal order", "multiplication", "2c", "two sequences", "Reber"],
+)
+def test_counts(train, monkeypatch):
+    monkeypatch.setattr(two_sequence, "SEQUENCES", 200)
+    scores = train(quick=True, data=None)
+    assert scores["criterion"] is scores["stopped"] is None
+    assert 0 < scores["wrong"] <= scores["tested"]
+
+
+def test_copy_memory():
+    rows = [
+        row(
+            copying.train_copy_memory(0, quick=False, data=None, forget_bias=bias, delay=5, hidden_size=4, updates=2),
+            forget_bias=bias,
+        )
+        for bias in ("chrono", 1.0)
+    ]
+    scores = rows[0]["scores"]
+    assert scores["baseline"] == pytest.approx(10 * np.log(8) / 25)
+    assert not copying.outcome(rows).met
+    rows[0]["scores"]["test_loss"], rows[1]["scores"]["test_loss"] = 0.08, 0.094
+    assert copying.outcome(rows).met
+    assert not copying.outcome(rows[1:]).met
+
+
+def test_vector_copy():
+    scores = vectors.train_vector_copy(0, quick=False, data=None, max_length=2, hidden_size=4, updates=2)
+    assert {f"correct_prefix {length}" for length in (10, 20, 30, 50, 120)} <= scores.keys()
+    assert not vectors.outcome([row(scores)]).met
+    for length, prefix in zip((10, 20, 30, 50, 120), (10, 20, 16, 9, 2), strict=True):
+        scores[f"correct_prefix {length}"], scores[f"bit_accuracy {length}"] = prefix, 1.0
+    outcome = vectors.outcome([row(scores)])
+    assert outcome.met
+    assert "30: 16.0 vectors, 100.0% of bits" in outcome.figure
+
+
+def test_continual_reber(monkeypatch):
+    monkeypatch.setattr(reber, "QUICK_UPDATES", 4)
+    monkeypatch.setattr(reber, "QUICK_STREAM", 100)
+    rows = [
+        row(reber.train_continual_reber(0, quick=True, data=None, forget_gate=gate), forget_gate=gate)
+        for gate in (True, False)
+    ]
+    assert all(row["scores"]["rating"] == "failed" and row["scores"]["mean_cell"] > 0 for row in rows)
+    assert not reber.continual_outcome(rows).met
+    rows[0]["scores"]["rating"] = "perfect"
+    assert reber.continual_outcome(rows).met
+    assert reber.continual_outcome(rows).figure.startswith("with forget gates 1 of 1 perfect, 0 good")
+
+
+def test_music(monkeypatch, tmp_path, rng):
+    monkeypatch.setattr(music, "QUICK_UPDATES", 3)
+    arrays = {}
+    for part in ("train", "valid", "test"):
+        steps = rng.random((30, 88)) < 0.1
+        steps[:, [*range(6), *range(82, 88)]] = False
+        arrays |= {f"{part}_len": [20, 10], f"{part}_bits": np.packbits(steps, axis=1)}
+    (tmp_path / "music").mkdir()
+    np.savez(tmp_path / "music" / "JSB_Chorales.npz", **arrays)
+    experiment = find("jsb-chorales")
+    assert experiment.missing_files(tmp_path) == []
+    scores = experiment.train(0, quick=True, data=tmp_path)
+    assert 0 < scores["test_nll"] < 70
+    assert not experiment.outcome([row(scores)]).met
+    assert experiment.outcome([row(scores | {"test_nll": 8.4})]).met
+    with pytest.raises(ValueError, match=r"data must be the folder with music/JSB_Chorales\.npz, got None"):
+        experiment.train(0, quick=True, data=None)
+
+
+def test_digits(monkeypatch, tmp_path, rng):
+    monkeypatch.setattr(digits, "QUICK_EPOCHS", 1)
+    (tmp_path / "mnist").mkdir()
+    for name, head, values in (
+        (digits.IMAGES, struct.pack(">4i", 0x803, 50, 28, 28), rng.integers(0, 256, (50, 28, 28), np.uint8)),
+        (digits.LABELS, struct.pack(">2i", 0x801, 50), np.arange(50, dtype=np.uint8) % 10),
+    ):
+        (tmp_path / name).write_bytes(gzip.compress(head + values.tobytes()))
+    scores = digits.train_mnist_rows(0, quick=True, data=tmp_path)
+    assert scores["tested"] == 10
+    assert digits.outcome([row(scores)]).met is (scores["accuracy"] >= 0.97)
+    with pytest.raises(ValueError, match="data must be the folder with mnist/"):
+        digits.train_mnist_rows(0, quick=True, data=None)
+
+
+@pytest.mark.parametrize(("solved", "met"), [((True, True), True), ((True, False), False)])
+def test_the_rule_of_1997(solved, met):
+    scores = {"sequences": 5000, "sequences_to_90_percent": -1, "wrong": 3, "squared_error": 0.01}
+    outcome = original_rule.outcome([row({"solved": one, **scores}) for one in solved], rate=1.0)
+    assert outcome.met is met
+    assert outcome.figure.startswith(f"{sum(solved)} of 2 seeds after 5,000 sequences on average")
+    assert outcome.figure.endswith("3 to 3 of 2560 wrong in the test, squared error 0.01 to 0.01")
