@@ -8,11 +8,10 @@ All randomness comes from one seed: the same seed gives the same bits of the sam
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 import math
-import warnings
 from collections.abc import Mapping
 from contextlib import nullcontext
 from copy import deepcopy
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -23,28 +22,28 @@ from glasscell.core.losses import categorical_cross_entropy
 from glasscell.core.norms import all_finite, clip_by_global_norm, clip_by_value, global_norm
 from glasscell.core.products import copy_vector
 from glasscell.core.types import Array
-from glasscell.data.batch import Batch, Data
+from glasscell.data.batch import Batch
 from glasscell.data.metrics import loss_count
 from glasscell.models.protocol import ForwardPass, States
 from glasscell.training import arguments, failures
-from glasscell.training.arguments import Setup, TrainingData, TrainingOptions
-from glasscell.training.callbacks import TrainingState, ends_training
-from glasscell.training.checkpointing import TrainingCheckpoints, check_options
-from glasscell.training.diagnosis import Cause, Window, find_cause, states_are_finite
-from glasscell.training.divergence import find_divergence, loss_of_zeros
-from glasscell.training.evaluation import evaluate, meets_target, score, try_metrics
-from glasscell.training.failures import SMALL_NORM, Failure, Failures, TrainingError, TrainingWarning
+from glasscell.training.arguments import TrainingData, TrainingOptions
+from glasscell.training.checkpointing import check_options
+from glasscell.training.diagnosis import Window
+from glasscell.training.divergence import find_divergence
+from glasscell.training.evaluation import meets_target, score, try_metrics
+from glasscell.training.failures import SMALL_NORM, Failure, Failures, TrainingError
 from glasscell.training.groups import init_states, parameter_groups, update_groups, zero_frozen
 from glasscell.training.history import History
 from glasscell.training.progress import progress_bar
 from glasscell.training.schedules import tabulate
+from glasscell.training.single_process import SingleProcess
 from glasscell.training.threads import with_training_threads
 from glasscell.training.training_state import restore_state, state_of
 from glasscell.training.windows import Windows
 from glasscell.validation import as_generator
 
 
-class Training(Setup):
+class Training(SingleProcess):
     """A training run: the model, its data, and everything that changes from update to update.
 
     Parameters
@@ -81,9 +80,6 @@ class Training(Setup):
         An argument out of range, or arguments that do not fit together.
     """
 
-    accepts_ranks: ClassVar = False  # see glasscell.training.parallel
-    num_ranks = 1
-
     def __init__(self, model: Any, data: TrainingData, options: TrainingOptions) -> None:
         check_options(options)
         arguments.check_comm(options, accepts_ranks=self.accepts_ranks)
@@ -108,14 +104,7 @@ class Training(Setup):
         self.validation = arguments.validation_batches(self.data, self.batch_size, self.dtype)
         arguments.check_scores(options, self.metrics, has_validation=self.validation is not None)
         try_metrics(self.model, self.validation or (), self.loss, self.metrics, self.evaluation_buffers)
-        self._checkpoints = self._make_checkpoints()
-
-    def source_of_batches(self) -> Data:
-        """Return the source of training batches."""
-        return self.data
-
-    def _make_checkpoints(self) -> TrainingCheckpoints:
-        return TrainingCheckpoints(self)
+        self._checkpoints = self.make_checkpoints()
 
     # Updates
 
@@ -295,10 +284,6 @@ class Training(Setup):
 
     # Evaluation, and the end
 
-    def evaluate(self) -> dict[str, float]:
-        """Return the scores of the validation batches; an empty dictionary if there are none."""
-        return evaluate(self.model, self.validation or (), self.loss, self.metrics, self.evaluation_buffers)
-
     def _reached_limit(self) -> bool:
         """Return whether all updates or epochs have been made."""
         if self.updates is not None and len(self.history.rows) >= self.updates:
@@ -324,34 +309,6 @@ class Training(Setup):
             self._evaluations_without_gain = waited
         stopped = self._call_callbacks(made=made)
         return last or history.target_reached or history.stopped_early or stopped
-
-    def _call_callbacks(self, *, made: bool) -> bool:
-        """Call the callbacks, if an update was made, and return whether one of them ends the training."""
-        if not made:
-            return False
-        state = TrainingState(self._user_model, self.history, self.gradients, self)
-        results = [result for callback in self.options.callbacks if (result := callback(state)) is not None]
-        return any([ends_training(result) for result in results])  # noqa: C419 - checks all of them
-
-    # Failures
-
-    def find_cause(self) -> Cause | None:
-        """Return the cause of numbers that are not finite in this update."""
-        return find_cause(self.model, self.loss, self.attempt, self.d_outputs, self.gradients)
-
-    def loss_of_zeros(self) -> float:
-        """Return the loss of outputs that are all 0 for the last window; -inf if it is unknown."""
-        return loss_of_zeros(self)
-
-    def restore_finite_states(self) -> None:
-        """Replace a carried state that is not finite by the last one of this update that is; by None if none is."""
-        if not states_are_finite(self.states):
-            before = [window.states for window in reversed(self.attempt)]
-            self.states = next((states for states in before if states and states_are_finite(states)), None)
-
-    def warn(self, message: str) -> None:
-        """Warn of a failure after which the training continues."""
-        warnings.warn(message, TrainingWarning, stacklevel=3)
 
     # All that a checkpoint holds
 

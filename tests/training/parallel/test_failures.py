@@ -9,7 +9,15 @@ from parallel_cases import CASES, DTYPE, ERROR, batches, regressor, train, weigh
 
 import glasscell as gc
 from glasscell.data import ArrayData
-from glasscell.training import RankError, TrainingDataError, TrainingError, TrainingWarning
+from glasscell.training import (
+    CheckpointFolder,
+    ParallelTraining,
+    RankError,
+    TrainingDataError,
+    TrainingError,
+    TrainingOptions,
+    TrainingWarning,
+)
 from glasscell.training.parallel.errors import is_reported
 
 N = 3
@@ -32,7 +40,7 @@ def raise_at(count, error):
     return call
 
 
-class DataWithTroubleError(ArrayData):
+class DataWithTrouble(ArrayData):
     trouble = staticmethod(lambda: None)
 
     def batches(self, size, rng, dtype):
@@ -49,7 +57,7 @@ def arrays(kind=ArrayData):
 
 def fit_with_trouble(comm, place, rank, error, **options):
     """Train, with an error on one rank after some updates."""
-    model, data, rank_has_it = regressor(), arrays(DataWithTroubleError), comm.Get_rank() == rank
+    model, data, rank_has_it = regressor(), arrays(DataWithTrouble), comm.Get_rank() == rank
     trouble = raise_at(6, error) if rank_has_it else lambda *_: None
     arguments = ERROR | {"updates": 20, "comm": comm} | options
     if place == "data":
@@ -104,7 +112,7 @@ def test_so_does_any_kind_of_error(error, place):
 
 def test_an_error_of_all_ranks_is_raised_by_all_and_printed_once():
     def fit(comm):
-        data = arrays(DataWithTroubleError)
+        data = arrays(DataWithTrouble)
         data.trouble = raise_at(3, TroubleError("!"))
         return gc.fit(regressor(), data, 20, comm=comm, **ERROR)
 
@@ -121,6 +129,44 @@ def test_an_error_within_a_message_aborts():
 
     results = run_ranks(2, fit, catch=True)
     assert [type(result) for result in results] == [Aborted] * 2
+
+
+@pytest.mark.parametrize("place", ["data", "optimizer"])
+def test_an_error_in_a_step_ends_all(place):
+    def run(comm):
+        data = arrays(DataWithTrouble)
+        trouble = raise_at(3, TroubleError("!")) if comm.Get_rank() == 1 else lambda *_: None
+        options = TrainingOptions(updates=9, comm=comm, optimizer=Optimizer(trouble), **ERROR)
+        if place == "data":
+            data.trouble, options = trouble, TrainingOptions(updates=9, comm=comm, **ERROR)
+        training = ParallelTraining(regressor(), data, options)
+        for _ in range(9):
+            training.step()
+
+    results = run_ranks(2, run, catch=True)
+    assert [type(result) for result in results] == [RankError, TroubleError]
+
+
+def test_an_interrupt_of_one_rank_ends_all_after_the_update(tmp_path):
+    def run(comm):
+        options = TrainingOptions(updates=20, comm=comm, checkpoint=tmp_path, checkpoint_every=9, **ERROR)
+        data = arrays(DataWithTrouble)
+        training = ParallelTraining(regressor(), data, options)
+        calls = iter(range(100))
+
+        def interrupt():
+            if comm.Get_rank() == 1 and next(calls) == 4:
+                training._parallel_checkpoints._handle(2, None)
+
+        data.trouble = interrupt
+        return training.run()
+
+    results = run_ranks(2, run, catch=True)
+    text = f"resume=True goes on from update 5, in {tmp_path}"
+    assert [(type(result), str(result)) for result in results] == [(KeyboardInterrupt, text)] * 2
+    with CheckpointFolder(tmp_path) as folder:
+        assert folder.manifest["state"] == "interrupted"
+        assert folder.newest().updates == 5
 
 
 # Before the first update
@@ -205,7 +251,7 @@ def test_iterables_with_other_batches_are_an_error():
 
 def test_weights_that_differ_are_an_error_of_all():
     def fit(comm):
-        model, data = regressor(), arrays(DataWithTroubleError)
+        model, data = regressor(), arrays(DataWithTrouble)
         if comm.Get_rank() == 1:
             calls = iter(range(100))
             data.trouble = lambda: next(calls) == 4 and model.parameters.vector.__setitem__(0, 1.0)
@@ -241,8 +287,9 @@ def test_updates_are_skipped_by_all_ranks():
         assert "(sequence 13 of the data)" in other_history.failures[0]["message"]
 
 
-def test_data_that_are_not_finite_are_the_same_error_on_all_ranks():
-    results = run_ranks(N, lambda comm: fit_with_failures(comm), catch=True)
+@pytest.mark.parametrize("callbacks", [[], [lambda state: None]])
+def test_data_that_are_not_finite_are_the_same_error_on_all_ranks(callbacks):
+    results = run_ranks(N, lambda comm: fit_with_failures(comm, callbacks=callbacks), catch=True)
     assert {type(result) for result in results} == {TrainingDataError}
     assert len({str(result) for result in results}) == 1
     assert "(sequence 13 of the data)" in str(results[0])

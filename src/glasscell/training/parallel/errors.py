@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
 from typing import Any
 
 REPORTED = "__glasscell_reported__"
+SECONDS_TO_PRINT = 0.5
 
 
 class RankError(RuntimeError):
@@ -76,3 +78,5 @@ class _Hook:
     def __call__(self, kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
         if not is_reported(error):
             self._before(kind, error, trace)
+        else:  # `python -m mpi4py` aborts all processes at the end of this one: the other one prints its error before
+            time.sleep(SECONDS_TO_PRINT)

@@ -107,6 +107,16 @@ class Ranks:
         self.raise_together(error)
         return result
 
+    @contextmanager
+    def or_abort(self) -> Iterator[None]:
+        """End all processes after an error in a message, which the other ranks cannot learn otherwise."""
+        try:
+            yield
+        except BaseException as error:
+            if self.in_message:
+                self.abort(error)
+            raise
+
     def abort(self, error: BaseException) -> None:
         """Print an error that this rank cannot share, and end all processes."""
         traceback.print_exception(error)

@@ -3,15 +3,12 @@
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from copy import deepcopy
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
 
 from glasscell.core.blas_threads import with_blas_threads
 from glasscell.data.batch import Batch, Data
@@ -31,16 +28,12 @@ from glasscell.training.parallel.comparison import (
     check_batch_size,
     check_first_batch,
     check_same,
-    checksum,
     summarize,
 )
-from glasscell.training.parallel.errors import RankError, text_of
+from glasscell.training.parallel.errors import text_of
 from glasscell.training.parallel.evaluation import in_order_of_batches, is_divided, share_of_batches
 from glasscell.training.parallel.messages import (
-    ACTIONS,
-    DONE,
     END,
-    ERROR,
     EVALUATION,
     FAILURE,
     STATUS,
@@ -48,7 +41,9 @@ from glasscell.training.parallel.messages import (
     UpdateMessage,
 )
 from glasscell.training.parallel.ranks import Ranks
-from glasscell.training.sources import training_part
+from glasscell.training.parallel.rows import RowsOfRank, reads_rows
+from glasscell.training.parallel.states import RankStates
+from glasscell.training.sources import NumbersPerStep, training_part
 from glasscell.training.threads import with_training_threads
 
 T = TypeVar("T")
@@ -56,7 +51,7 @@ T = TypeVar("T")
 CAUSES = ("weights", "data", "state", "outputs", "loss", "gradient")  # the first of them is reported
 
 
-class ParallelTraining(Training):
+class ParallelTraining(RankStates):
     """A training run of several ranks: each has the same model and data, and computes its share of every batch.
 
     All ranks call the same methods at the same time. See :func:`glasscell.fit` and docs/parallel.md.
@@ -88,36 +83,29 @@ class ParallelTraining(Training):
         self.num_ranks = self.ranks.size
         if not self.ranks.is_first:
             options = replace(options, checkpoint=None, checkpoint_every=None, resume=False, progress=False)
-        self._owners: shares.Owners | None = None
-        self._joined: dict[str, Any] | None = None
-        self._zero_loss = -math.inf
-        self._expects_decision = self._is_running = self._in_callback = self._has_compared_batch = False
-        summary = self.ranks.together(partial(self._set_up, model, data, options))
-        summaries = self.ranks.gather(summary)
-        self.ranks.together(partial(check_same, summaries))
-        vector = self.gradients.vector
-        self._message = UpdateMessage(self.ranks, len(vector), vector.dtype)
-        self.noise_rng = self._new_noise_rng()
-        self._divides_evaluation = is_divided(self)
-        self._threads = self.ranks.threads()
+        self._zero_loss, self._has_compared_batch = -math.inf, False
+        with self.ranks.or_abort():
+            summaries = self.ranks.gather(self.ranks.together(partial(self._set_up, model, data, options)))
+            self.ranks.together(partial(check_same, summaries))
+            self._threads = self.ranks.threads()
 
     def _set_up(self, model: Any, data: TrainingData, options: TrainingOptions) -> dict[str, Any]:
         super().__init__(model, data, options)
         check_batch_size(self)
+        vector = self.gradients.vector
+        self._message = UpdateMessage(self.ranks, len(vector), vector.dtype)
+        self.noise_rng = self._new_noise_rng()
+        self._divides_evaluation = is_divided(self)
         return summarize(self)
-
-    def _new_noise_rng(self) -> np.random.Generator:
-        """Return a generator for dropout that differs from rank to rank, without a draw from the common one."""
-        entropy = deepcopy(self.rng).integers(1 << 32, size=4).tolist()
-        return np.random.default_rng([*entropy, self.ranks.rank])
 
     def source_of_batches(self) -> Data:
         """Return the source of training batches; only this rank's sequences, if the data can read them alone."""
         data = training_part(self.data)
-        self._reads_rows = _reads_rows(data)
+        self._reads_rows = reads_rows(data) and not isinstance(self.data, NumbersPerStep)
         return RowsOfRank(data, self.ranks) if self._reads_rows else self.data
 
-    def _make_checkpoints(self) -> ParallelCheckpoints:
+    def make_checkpoints(self) -> ParallelCheckpoints:
+        """Return the checkpoints of the run."""
         self._parallel_checkpoints = ParallelCheckpoints(self)
         return self._parallel_checkpoints
 
@@ -125,7 +113,8 @@ class ParallelTraining(Training):
 
     def run(self) -> History:
         """Make updates until something ends the training; on all ranks."""
-        return with_blas_threads(self._run_together, self._threads)
+        with self.ranks.or_abort():
+            return with_blas_threads(self._run_together, self._threads)
 
     def _run_together(self) -> History:
         self.ranks.has_agreed = self._expects_decision = False
@@ -143,82 +132,13 @@ class ParallelTraining(Training):
 
     def step(self) -> dict[str, float]:
         """Make one update, on all ranks, and return its row of the history."""
-        try:
-            return with_blas_threads(super().step, self._threads)
-        except BaseException as error:
-            if self.ranks.in_message:
-                self.ranks.abort(error)
-            raise
-
-    def _leave(self, error: BaseException) -> None:
-        """Let the other ranks know that this one ends with an error: it takes part in the message that they expect."""
-        ranks = self.ranks
-        if ranks.has_agreed:
-            return
-        if ranks.in_message:
-            ranks.abort(error)
-            return
-        try:
-            if self._expects_decision:
-                self._share_decision(error, stopped=False)
-            else:
-                self._send(END, ERROR, weights=False)
-                ranks.share(error)
-        except BaseException:
-            ranks.abort(error)
-            raise
-
-    # Messages
-
-    def agree(self, action: int) -> None:
-        """Wait until all ranks are at the same point; raise an error if one has failed."""
-        self._message.clear()
-        self._exchange(action, weights=True)
-
-    def _exchange(
-        self, action: int, failure: Failure | None = None, error: BaseException | None = None, *, weights: bool = False
-    ) -> NDArray[Any]:
-        """Send the gradient and the status of this rank, and return the status of all, (n,).
-
-        Raises
-        ------
-        BaseException
-            If a rank has an error, or the ranks differ.
-        """
-        result = ERROR if error is not None else DONE if failure is None else FAILURE
-        statuses = self._send(action, result, weights=weights)
-        if (statuses["result"] == ERROR).any():
-            self._expects_decision = False
-            self.ranks.raise_together(error)
-        self._check_statuses(statuses)
-        self._parallel_checkpoints.receive(statuses["flags"])
-        self._expects_decision = action == UPDATE and self._is_running and bool(self.options.callbacks)
-        return statuses
-
-    def _send(self, action: int, result: int, *, weights: bool) -> NDArray[Any]:
-        """Send the gradient and the status of this rank, and return the status of all, (n,), whatever it is."""
-        status = self._message.status
-        status["action"], status["result"], status["flags"] = action, result, self._parallel_checkpoints.flags()
-        status["weights"] = checksum(self.model.parameters.vector) if weights else 0
-        return self._message.exchange()
-
-    def _check_statuses(self, statuses: NDArray[Any]) -> None:
-        """Raise RankError, on all ranks, unless they do the same with the same weights and batches."""
-        where = f"update {self.history.updates + 1}"
-        for name, text in (("action", "be at the same point"), ("weights", "have the same weights before " + where)):
-            different = np.flatnonzero(statuses[name] != statuses[name][0])
-            if len(different):
-                first, other = int(statuses[name][0]), int(statuses[name][different[0]])
-                got = (
-                    f"{ACTIONS[first]}, {ACTIONS[other]}" if name == "action" else f"checksums {first:08x}, {other:08x}"
-                )
-                self._differ(text, got, int(different[0]))
-        different = np.flatnonzero(statuses["batch"] != statuses["batch"][0])
-        if len(different) and (statuses["result"] == DONE).all():
-            self._differ(f"get the same batches from their data, at {where}", "other numbers", int(different[0]))
-
-    def _differ(self, rule: str, got: str, rank: int) -> None:
-        self.ranks.raise_together(RankError(f"ranks must {rule}, got {got} on ranks 0 and {rank}"))
+        self.ranks.has_agreed = False
+        with self.ranks.or_abort():
+            try:
+                return with_blas_threads(super().step, self._threads)
+            except BaseException as error:
+                self._leave(error)
+                raise
 
     # Updates
 
@@ -384,97 +304,6 @@ class ParallelTraining(Training):
         if shared is not None:
             raise shared
         return stops
-
-    def _share_decision(self, error: BaseException | None, *, stopped: bool) -> tuple[bool, BaseException | None]:
-        """Return whether rank 0 ends the training, and the error that this rank is to raise."""
-        self._expects_decision = False
-        sent = self.ranks.gather(("" if error is None else text_of(error), stopped))
-        return bool(sent[0][1]), self.ranks.error_to_raise([text for text, _ in sent], error)
-
-    # State
-
-    def state(self, *, copy: bool = True) -> dict[str, Any]:
-        """Return the state of all ranks, with all sequences, for :meth:`restore`; all ranks call it at once."""
-        if self._joined is not None:
-            return deepcopy(self._joined) if copy else self._joined
-        if self._in_callback:
-            raise RuntimeError("state() needs all ranks, got a call from a callback, which rank 0 alone makes")
-        state = super().state(copy=copy)
-        own_rng = self.noise_rng.bit_generator.state
-        parts = self.ranks.gather((state["states"], own_rng))
-        owners = self._owners
-        if self._reads_rows:
-            owners, state["last_batch"] = shares.divide(self.batch_size, self.num_ranks), None
-        state["states"] = None if owners is None else shares.join_states([part for part, _ in parts], owners)
-        state["ranks"] = {"size": self.num_ranks, "owners": owners, "rngs": [rng for _, rng in parts]}
-        return state
-
-    @contextmanager
-    def joined_state(self) -> Iterator[None]:
-        """Join the state of all ranks, which :meth:`state` returns on each in the context."""
-        self._joined = self.state(copy=False)
-        try:
-            yield
-        finally:
-            self._joined = None
-
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Continue from a state of all ranks, of this number or, with `change_ranks`, of another one."""
-        own = dict(state)
-        stored = own.pop("ranks", None)
-        if stored is not None and stored["size"] != self.num_ranks:
-            stored = None
-        owners = None if stored is None else stored["owners"]
-        if self._reads_rows:
-            owners, own["last_batch"] = shares.divide(self.batch_size, self.num_ranks), None
-        if own["states"] is not None:
-            if owners is None:
-                owners = shares.divide(_num_sequences(own["states"]), self.num_ranks)
-            rows = shares.rows_of(owners, self.ranks.rank)
-            is_idle = isinstance(rows, np.ndarray) and not len(rows)
-            own["states"] = None if is_idle else shares.take_states(own["states"], rows)
-        super().restore(own)
-        self._owners = None if self._reads_rows else owners
-        if stored is None:
-            self.noise_rng = self._new_noise_rng()
-        else:
-            self.noise_rng.bit_generator.state = stored["rngs"][self.ranks.rank]
-
-
-class RowsOfRank:
-    """The sequences of one rank, from data that can read them alone."""
-
-    def __init__(self, data: Any, ranks: Ranks) -> None:
-        self.data, self._ranks = data, ranks
-
-    def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Iterator[Batch]:
-        """Yield the rank's sequences of each batch of one epoch."""
-        rows = shares.in_order(size, self._ranks.size, self._ranks.rank)
-        batches: Iterator[Batch] = self.data.batches_of_rows(rows, size, rng, dtype)
-        return batches
-
-    def validation(self, size: int, dtype: DTypeLike) -> Any:
-        """Return the validation batches, whole."""
-        return self.data.validation(size, dtype)
-
-    @property
-    def endless(self) -> bool:
-        """Whether the data have no epochs."""
-        return bool(getattr(self.data, "endless", False))
-
-
-def _reads_rows(data: Any) -> bool:
-    """Return whether data can read some sequences of a batch alone: by the class that defines its batches."""
-    names = ("batches", "batches_of_rows")
-    classes = [next((kind for kind in type(data).__mro__ if name in vars(kind)), None) for name in names]
-    return classes[1] is not None and classes[0] is classes[1]
-
-
-def _num_sequences(states: Any) -> int:
-    """Return B of the states of a model."""
-    if isinstance(states, np.ndarray):
-        return int(states.shape[-1])
-    return next(_num_sequences(item) for item in states if item is not None)
 
 
 def fit_on_ranks(model: Any, data: TrainingData, arguments: Mapping[str, Any]) -> History:
