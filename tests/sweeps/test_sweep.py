@@ -1,8 +1,10 @@
 """Laws of `gc.sweep`: rows in the order of the grid, the same from every executor, and one error for each mistake."""
 
 import functools
+import io
 import itertools
 import math
+import sys
 import threading
 import time
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
@@ -317,3 +319,43 @@ def test_progress_has_failures_and_the_last_run(capsys):
     assert any("run   3 of 202   seed 1: ArithmeticError: seed 1 is odd" in line for line in lines)
     assert lines[-1].startswith("run 202 of 202   seed 400: width 1   0:00 left")
     assert 25 <= len(lines) <= 35
+
+
+def test_on_a_terminal_progress_is_a_bar(monkeypatch):
+    pytest.importorskip("tqdm")
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    gc.sweep(functions.odd_seeds_fail, seeds=4, progress=True)
+    assert "4/4" in terminal.getvalue()
+    assert "2 failed" in terminal.getvalue()
+    terminal.close()  # an error of the display does not end the sweep
+    assert gc.sweep(functions.scores, seeds=3, progress=True).is_complete
+
+
+def test_progress_escapes_control_characters(capsys):
+    gc.sweep(lambda seed, name: {}, seeds=1, name=["\x1b[2J"], progress=True)
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_progress_can_be_a_function(tmp_path):
+    rows, file = [], tmp_path / "rows.jsonl"
+
+    def report(row):
+        rows.append((row["seed"], file.read_bytes().count(b'"seed":')))
+
+    gc.sweep(functions.scores, seeds=3, progress=report, file=file)
+    assert rows == [(0, 1), (1, 2), (2, 3)]
+    gc.sweep(functions.scores, seeds=4, progress=report, file=file, resume=True)
+    assert rows[3:] == [(3, 4)]
+
+
+def test_an_interrupt_while_runs_are_submitted():
+    class Slow(ThreadPoolExecutor):
+        def submit(self, function, job):
+            if job.seed == 2:
+                raise KeyboardInterrupt
+            return super().submit(function, job)
+
+    with Slow(1) as executor, pytest.raises(SweepInterrupted, match="the sweep was interrupted; "):
+        gc.sweep(functions.slow, seeds=4, executor=executor)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, TypeAlias
 
+from glasscell.escaping import escape
 from glasscell.sweeps.rows import Row
 from glasscell.training.progress import NUM_LINES, duration
 
@@ -94,5 +95,5 @@ def describe(row: Row) -> str:
         for name, value in row["scores"].items()
     ]
     text = ", ".join([*setting, f"seed {row['seed']}: "]) + (row["error"] or ", ".join(scores))
-    text = " ".join(text.split())
+    text = escape(" ".join(text.split()))
     return text if len(text) <= MAX_TEXT else f"{text[: MAX_TEXT - 1]}…"

@@ -133,12 +133,14 @@ class _Sweep:
 
     def run(self, executor: Any, progress: bool | RowReporter) -> SweepResult:
         """Run what is left, and return all rows."""
-        runs: Runs = RunsInProcess(self._jobs) if executor is None else RunsOnExecutor(executor, self._jobs)
+        runs: Runs = RunsInProcess(self._jobs)
         done = len(self._all) - len(self._jobs)
         reporter: AbstractContextManager[RowReporter] = nullcontext(progress if callable(progress) else lambda _: None)
         if progress and not callable(progress):
             reporter = row_progress(done, len(self._all))
         try:
+            if executor is not None:
+                runs = RunsOnExecutor(executor, self._jobs)
             with reporter as report:
                 for row in runs:
                     self._add(row, report)
