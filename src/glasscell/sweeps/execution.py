@@ -107,7 +107,8 @@ class RunsOnExecutor:
         """Cancel the runs that are not in progress."""
         for future in self._futures:
             with suppress(Exception):
-                future.cancel()
+                if not getattr(future, "done", bool)():  # Dask drops the results of those that are done
+                    future.cancel()
 
     def _row(self, future: Any) -> Row:
         """Return the result of a future; the errors of a training function are in its row."""
