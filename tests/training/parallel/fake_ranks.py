@@ -17,7 +17,7 @@ class _Shared:
     def __init__(self, size):
         self.size, self.values = size, [None] * size
         self.barrier = threading.Barrier(size, timeout=TIMEOUT)
-        self.aborted = False
+        self.aborted, self.mismatch = False, None
 
 
 class FakeComm:
@@ -48,8 +48,12 @@ class FakeComm:
             values = list(shared.values)
             shared.barrier.wait()
         except threading.BrokenBarrierError:
+            if not shared.aborted:
+                shared.mismatch = [name, "nothing"]
             raise Aborted("another rank has aborted, or does not come") from None
-        assert {other for other, _ in values} == {name}, f"ranks call {[other for other, _ in values]}"
+        if {other for other, _ in values} != {name}:
+            shared.mismatch = [other for other, _ in values]
+            raise Aborted(f"ranks call {shared.mismatch}")
         return [value for _, value in values]
 
     def allgather(self, value):
@@ -95,6 +99,7 @@ def run_ranks(size, function, *, catch=False):
     for thread in threads:
         thread.join(2 * TIMEOUT)
         assert not thread.is_alive(), "a rank waits for ever"
+    assert shared.mismatch is None, f"ranks call {shared.mismatch}"
     errors = [result for result in results if isinstance(result, BaseException)]
     if errors and not catch:
         raise min(errors, key=lambda error: (isinstance(error, Aborted), isinstance(error, RankError)))

@@ -11,7 +11,7 @@ from typing import Any, Self
 from glasscell.training.checkpointing import TrainingCheckpoints, check_stored, file_errors, newest_checkpoint
 from glasscell.training.checkpoints import CheckpointFolder
 from glasscell.training.manifest import RunState
-from glasscell.training.parallel.messages import AFFORDABLE, CHECKPOINT, INTERRUPTED, OVERDUE
+from glasscell.training.parallel.messages import AFFORDABLE, INTERRUPTED, OVERDUE
 
 
 class ParallelCheckpoints(TrainingCheckpoints):
@@ -139,7 +139,6 @@ class ParallelCheckpoints(TrainingCheckpoints):
     def _try_to_save(self, state: RunState = "running", reason: str = "") -> None:
         if self._folder_name is None:
             return
-        self._training.agree(CHECKPOINT)
         with self._training.joined_state():
             if self._ranks.is_first:
                 super()._try_to_save(state, reason)

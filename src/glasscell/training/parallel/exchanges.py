@@ -49,13 +49,13 @@ class Exchanges(Training):
             If a rank has an error, or the ranks differ.
         """
         result = ERROR if error is not None else DONE if failure is None else FAILURE
-        statuses = self._send(action, result, weights=weights)
-        if (statuses["result"] == ERROR).any():
-            self._expects_decision = False
-            self.ranks.raise_together(error)
-        self._check_statuses(statuses)
-        self._parallel_checkpoints.receive(statuses["flags"])
-        self._expects_decision = action == UPDATE and self._is_running and bool(self.options.callbacks)
+        with self.ranks.message():
+            statuses = self._send(action, result, weights=weights)
+            if (statuses["result"] == ERROR).any():
+                self.ranks.raise_together(error)
+            self._check_statuses(statuses)
+            self._parallel_checkpoints.receive(statuses["flags"])
+            self._expects_decision = action == UPDATE and self._is_running and bool(self.options.callbacks)
         return statuses
 
     def _send(self, action: int, result: int, *, weights: bool) -> NDArray[Any]:
@@ -87,14 +87,16 @@ class Exchanges(Training):
         """Let the other ranks know that this one ends with an error: it takes part in the message that they expect."""
         if self.ranks.has_agreed or self.ranks.in_message:
             return
-        if self._expects_decision:
-            self._share_decision(error, stopped=False)
-        else:
-            self._send(END, ERROR, weights=False)
-            self.ranks.share(error)
+        with self.ranks.message():
+            if self._expects_decision:
+                self._share_decision(error, stopped=False)
+            else:
+                self._send(END, ERROR, weights=False)
+                self.ranks.share(error)
 
     def _share_decision(self, error: BaseException | None, *, stopped: bool) -> tuple[bool, BaseException | None]:
         """Return whether rank 0 ends the training, and the error that this rank is to raise."""
-        self._expects_decision = False
-        sent = self.ranks.gather(("" if error is None else text_of(error), stopped))
-        return bool(sent[0][1]), self.ranks.error_to_raise([text for text, _ in sent], error)
+        with self.ranks.message():
+            sent = self.ranks.gather(("" if error is None else text_of(error), stopped))
+            self._expects_decision = False
+            return bool(sent[0][1]), self.ranks.error_to_raise([text for text, _ in sent], error)

@@ -59,10 +59,14 @@ class Ranks:
 
     @contextmanager
     def message(self) -> Iterator[None]:
-        """Mark the time of a message; if it fails, it stays marked."""
-        self.in_message = True
-        yield
-        self.in_message = False
+        """Mark the time of messages that follow each other; if one fails, it stays marked, unless all ranks know."""
+        before, self.in_message = self.in_message, True
+        try:
+            yield
+        except BaseException:
+            self.in_message = not self.has_agreed
+            raise
+        self.in_message = before
 
     def gather(self, value: Any) -> list[Any]:
         """Return the values of all ranks, in their order."""
@@ -89,8 +93,9 @@ class Ranks:
 
     def share(self, error: BaseException | None) -> BaseException | None:
         """Return the error that this rank is to raise, if there is one on any; all ranks call it."""
-        texts = self.gather("" if error is None else text_of(error))
-        return self.error_to_raise(texts, error)
+        with self.message():
+            texts = self.gather("" if error is None else text_of(error))
+            return self.error_to_raise(texts, error)
 
     def error_to_raise(self, texts: list[str], error: BaseException | None) -> BaseException | None:
         """Return the error that this rank is to raise, by the errors of all: "" for none."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from glasscell.training.parallel import shares
 from glasscell.training.parallel.exchanges import Exchanges
+from glasscell.training.parallel.messages import CHECKPOINT
 
 
 class RankStates(Exchanges):
@@ -45,7 +46,9 @@ class RankStates(Exchanges):
     @contextmanager
     def joined_state(self) -> Iterator[None]:
         """Join the state of all ranks, which :meth:`state` returns on each in the context."""
-        self._joined = self.state(copy=False)
+        with self.ranks.message():
+            self.agree(CHECKPOINT)
+            self._joined = self.state(copy=False)
         try:
             yield
         finally:

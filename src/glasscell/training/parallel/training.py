@@ -152,12 +152,15 @@ class ParallelTraining(RankStates):
         compares = every is not None and self.history.updates % every == 0
         batch = None if self._reads_rows or not (compares or not self._has_compared_batch) else self.windows.batch
         status["batch"] = 0 if batch is None else batch_checksum(batch)
-        statuses = self._exchange(UPDATE, failure, error, weights=compares)
-        if (statuses["result"] == FAILURE).any():
-            raise FailureError(self._first_failure(failure))
+        with self.ranks.message():
+            statuses = self._exchange(UPDATE, failure, error, weights=compares)
+            count, zero_count = float(statuses["count"].sum()), float(statuses["zero_count"].sum())
+            shared = self._first_failure(failure) if (statuses["result"] == FAILURE).any() else None
+            if shared is None:
+                message.finish(count, self.gradients.vector)
+        if shared is not None:
+            raise FailureError(shared)
         self._has_compared_batch = True
-        count, zero_count = float(statuses["count"].sum()), float(statuses["zero_count"].sum())
-        message.finish(count, self.gradients.vector)
         self._zero_loss = float(statuses["zero_loss"].sum()) / zero_count if zero_count else -math.inf
         return float(statuses["loss"].sum()) / count
 
@@ -234,13 +237,14 @@ class ParallelTraining(RankStates):
             own += measure(self.model, batches, self.loss, self.metrics, self.evaluation_buffers)
         except BaseException as caught:  # noqa: BLE001 - raised by all ranks
             error = caught
-        if not self._expects_decision:  # a rank with an error would take part in the next update
-            self._message.clear()
-            self._exchange(EVALUATION, error=error)
-        sent = self.ranks.gather(("" if error is None else text_of(error), own))
-        shared = self.ranks.error_to_raise([text for text, _ in sent], error)
-        if shared is not None:
-            raise shared
+        with self.ranks.message():
+            if not self._expects_decision:  # a rank with an error takes part in the next exchange
+                self._message.clear()
+                self._exchange(EVALUATION, error=error)
+            sent = self.ranks.gather(("" if error is None else text_of(error), own))
+            shared = self.ranks.error_to_raise([text for text, _ in sent], error)
+            if shared is not None:
+                raise shared
         return average_of(in_order_of_batches([part for _, part in sent]))
 
     # Failures
