@@ -24,7 +24,7 @@ THREAD_VARIABLES = ("OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OMP_NUM_THREADS"
 def max_threads() -> int:
     """Return the number of threads that NumPy's BLAS may use, at most one per core; one per core if unknown."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(1, min(cores, _blas_threads() or cores))
+    return max(1, min(cores, _blas_threads() or cores, *_limit.maxima))
 
 
 def _blas_threads() -> int | None:
@@ -60,12 +60,15 @@ class _Limit:
         Whether the number of threads is limited to one by these calls.
     user_threads : int
         Number of threads before the limit.
+    maxima : list of int
+        Those of running calls of :func:`with_max_threads`.
     """
 
     def __init__(self) -> None:
         self.calls: set[object] = set()
         self.active = False
         self.user_threads = 1
+        self.maxima: list[int] = []
 
 
 _limit = _Limit()
@@ -102,17 +105,22 @@ def with_one_blas_thread(function: Callable[[], T]) -> T:
                     set_threads(limit.user_threads)
 
 
-def with_blas_threads(function: Callable[[], T], num_threads: int) -> T:
-    """Call a function while NumPy's BLAS uses at most this many threads, then restore their number."""
+def with_max_threads(function: Callable[[], T], num_threads: int) -> T:
+    """Call a function while NumPy's BLAS, and :func:`max_threads`, have at most this many threads; then restore them.
+
+    The number applies to the whole process.
+    """
     blas = _blas()
-    before = 1 if blas is None else blas.get_threads()
-    if blas is None or before <= num_threads:
-        return function()
+    before = 0 if blas is None else blas.get_threads()
     try:
-        blas.set_threads(num_threads)
+        _limit.maxima.append(num_threads)
+        if blas is not None and before > num_threads:
+            blas.set_threads(num_threads)
         return function()
     finally:
-        blas.set_threads(before)
+        _limit.maxima.remove(num_threads)
+        if blas is not None and before > num_threads:
+            blas.set_threads(before)
 
 
 class _Blas(NamedTuple):

@@ -31,7 +31,6 @@ def start(size, script, *arguments, **options):
     libraries = Path(program).resolve().parents[1] / "lib"
     paths = [str(libraries), os.environ.get("LD_LIBRARY_PATH", "")]
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "LD_LIBRARY_PATH": os.pathsep.join(filter(None, paths))}
-    environment.pop("COV_CORE_SOURCE", None)
     command = [program, "-n", str(size), sys.executable, str(HERE / script), *map(str, arguments)]
     return subprocess.Popen(
         command,

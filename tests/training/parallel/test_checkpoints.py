@@ -42,8 +42,13 @@ def test_the_same_number_of_ranks_goes_on_with_the_same_bits(name, tmp_path):
         assert repr(history.rows) == repr(expected_history.rows)
 
 
-@pytest.mark.parametrize("before", [None, 4, 2])
-@pytest.mark.parametrize("name", ["text", "ragged", "windows", "continuous", "windows of the copy task", "iterable"])
+@pytest.mark.parametrize(
+    ("name", "before"),
+    [
+        *(("text", None), ("text", 4), ("ragged", 2), ("windows", 4)),
+        *(("continuous", 2), ("windows of the copy task", None), ("iterable", 4)),
+    ],
+)
 def test_another_number_of_ranks_goes_on_to_rounding(name, before, tmp_path):
     def run(n, *arguments, **options):
         if n is None:

@@ -27,10 +27,9 @@ def test_a_hundred_updates_of_n_ranks_are_those_of_one(name, n):
     check_equal(name, n, 100)
 
 
-@pytest.mark.parametrize("n", [2, 4])
 @pytest.mark.parametrize("name", OTHER_CASES)
-def test_each_option_gives_the_same_updates(name, n):
-    check_equal(name, n, 12)
+def test_each_option_gives_the_same_updates(name):
+    check_equal(name, 3, 12)
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -6,6 +6,8 @@ from fake_ranks import run_ranks
 from hypothesis import given
 from hypothesis import strategies as st
 
+import glasscell as gc
+from glasscell.core import blas_threads
 from glasscell.data import Batch
 from glasscell.training.parallel import ranks as ranks_module
 from glasscell.training.parallel import shares
@@ -87,3 +89,18 @@ def test_cores_are_divided_among_the_ranks_that_share_them(cores, expected, monk
         return ranks.threads()
 
     assert run_ranks(len(cores), run) == expected
+
+
+def test_a_rank_uses_its_threads_alone(monkeypatch):
+    monkeypatch.setattr(blas_threads, "_blas_threads", lambda: 4)
+    monkeypatch.setattr(blas_threads.os, "sched_getaffinity", lambda _: range(4), raising=False)
+    seen = []
+
+    def run(comm):
+        model = gc.Sequential([gc.LSTM(2, 3), gc.Linear(3, 1)])
+        data, callback = (np.ones((4, 2, 2)), np.ones((4, 2, 1))), lambda _: seen.append(blas_threads.max_threads())
+        gc.fit(model, data, 2, comm=comm, callbacks=[callback], loss="squared_error")
+
+    run_ranks(2, run)
+    assert seen == [2, 2]
+    assert blas_threads.max_threads() == 4

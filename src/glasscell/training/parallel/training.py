@@ -10,7 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from glasscell.core.blas_threads import with_blas_threads
+from glasscell.core.blas_threads import with_max_threads
 from glasscell.data.batch import Batch, Data
 from glasscell.data.metrics import loss_count
 from glasscell.training import failures
@@ -114,7 +114,7 @@ class ParallelTraining(RankStates):
     def run(self) -> History:
         """Make updates until something ends the training; on all ranks."""
         with self.ranks.or_abort():
-            return with_blas_threads(self._run_together, self._threads)
+            return with_max_threads(self._run_together, self._threads)
 
     def _run_together(self) -> History:
         self.ranks.has_agreed = self._expects_decision = False
@@ -135,7 +135,7 @@ class ParallelTraining(RankStates):
         self.ranks.has_agreed = False
         with self.ranks.or_abort():
             try:
-                return with_blas_threads(super().step, self._threads)
+                return with_max_threads(super().step, self._threads)
             except BaseException as error:
                 self._leave(error)
                 raise
