@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from glasscell.online import experiments_1997
 from glasscell.papers.experiment import Experiment, Outcome, Row, Scores, scores_of
@@ -18,12 +19,12 @@ SAME = (
 
 
 def train_original(
-    seed: int, *, quick: bool, data: Path | None, name: str, max_sequences: int, quick_sequences: int
+    seed: int, *, quick: bool, data: Path | None, name: str, max_sequences: int, quick_sequences: int, **options: Any
 ) -> Scores:
     """Run one of the experiments."""
     del data
     run: Callable[..., Scores] = getattr(experiments_1997, name)
-    return run(seed, max_sequences=quick_sequences if quick else max_sequences)
+    return run(seed, max_sequences=quick_sequences if quick else max_sequences, **options)
 
 
 def outcome(rows: Sequence[Row], *, rate: float) -> Outcome:
@@ -75,19 +76,39 @@ EXPERIMENTS = (
         quick="at most 20,000 sequences",
     ),
     Experiment(
+        name="adding-1997-equal-biases",
+        paper=f"{SOURCE} 4, T = 100",
+        claim="adding is learned by the truncated rule (another initial bias, not of the paper)",
+        paper_figure="74,000 sequences; 1 of 2560 wrong in the test",
+        criterion="all seeds, within 500,000 sequences: the 2000 most recent training sequences were correct, with a "
+        "mean absolute error below 0.01",
+        differences=(
+            "The biases of both input gates begin with -3, against -3 and -6. All else is that of the paper.",
+        ),
+        train=partial(
+            train_original,
+            name="adding",
+            max_sequences=500_000,
+            quick_sequences=20_000,
+            input_gate_bias=(-3.0, -3.0),
+        ),
+        outcome=partial(outcome, rate=1.0),
+        seeds=6,
+        quick="at most 20,000 sequences",
+    ),
+    Experiment(
         name="multiplication-1997",
         paper=f"{SOURCE} 5",
         claim="multiplication, which a cell that adds its inputs cannot compute, is learned by the truncated rule",
         paper_figure="482,000 sequences; 139 of 2560 wrong in the test",
-        criterion="all seeds, within 600,000 sequences: fewer than 140 of the 2000 most recent training "
+        criterion="all seeds, within 3,000,000 sequences: fewer than 140 of the 2000 most recent training "
         "sequences were incorrect",
         differences=(SAME,),
-        train=partial(train_original, name="multiplication", max_sequences=600_000, quick_sequences=20_000),
+        train=partial(train_original, name="multiplication", max_sequences=3_000_000, quick_sequences=20_000),
         outcome=partial(outcome, rate=1.0),
-        seeds=2,
-        quick_seeds=1,
-        remark="The squared error is far below the 0.0223 of the paper, yet more sequences have errors above 0.04 than "
-        "in the paper, whose two figures do not agree with each other: see `tasks/multiplication.py`.",
+        seeds=8,
+        remark="All seeds succeed, after about three times as many sequences as in the paper. The squared error is far "
+        "below the 0.0223 of the paper, whose two figures do not agree with each other: see `tasks/multiplication.py`.",
         quick="at most 20,000 sequences",
     ),
 )
