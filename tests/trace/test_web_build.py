@@ -101,6 +101,68 @@ def test_a_module_runs_once_however_often_it_is_imported(web_build: Any, tmp_pat
     assert run_in_node(web_build.bundle(folder / "app.js")) == "true\n"
 
 
+def test_names_that_modules_share_by_chance_stay_apart(web_build: Any, tmp_path: Path) -> None:
+    """A private name as in another module, the same export twice, a new name that hides another module's name."""
+    folder = modules(
+        tmp_path,
+        app='import { size, read } from "./a.js";\nimport { size as other, read as readOther } from "./b.js";\n'
+        'import { shown, size as third } from "./c.js";\nimport { list } from "./d.js";\n'
+        "const local = 0;\nconsole.log(size, read(), other, readOther(), shown(), third, list.join(), local);\n",
+        a="export const size = 1;\nexport const local = 10;\nexport function read() {\n  return local;\n}\n",
+        b="export const size = 2;\nlet [, { local, deep: [found = 20] }] = [0, { local: 3, deep: [] }];\n"
+        "export function read() {\n  return (local += found);\n}\n",
+        c='import { size as local, read } from "./a.js";\nimport * as all from "./b.js";\nconst size = 5;\n'
+        'export { size } from "./b.js";\n'
+        'export const shown = () => [size, local, read(), all.read(), all.size].join("/");\n',
+        d='import { local as size } from "./a.js";\n'
+        "function read(local) {\n  const shown = local;\n  return shown;\n}\n"
+        "export const list = [read(size)];\n",
+    )
+    assert run_in_node(web_build.bundle(folder / "app.js")) == "1 10 2 23 5/1/10/43/2 2 10 0\n"
+
+
+@pytest.mark.parametrize("page", ["report", "film"])
+def test_no_name_of_a_script_hides_one_of_the_browser(web_build: Any, browser: Any, page: str) -> None:
+    """Modules share a scope: `open` of one would be called by another that means the browser's."""
+    names = web_build.read_modules(WEB / page / "app.js").scope
+    assert len(names) > 20
+    tab = browser.new_page()
+    assert tab.evaluate("(names) => names.filter((name) => name in window)", list(names)) == []
+    tab.close()
+
+
+def test_declarations_that_follow_each_other_become_one(web_build: Any, tmp_path: Path) -> None:
+    source = r"""const a = { b: [1, 2], c: "x;let y" };
+let d;
+const { b, c } = a;
+const [e] = b;
+const f = (x) => {
+  const g = x;
+  const h = `${((z) => { const u = z; const v = u; return v; })(g)};let `;
+  return h;
+};
+const i = /;let /.test("a;let b");
+for (let k = 0; k < 2; k++) d = k;
+const j = function () { return 1; }
+let l = 4
+let m = 5;
+switch (d) {
+  case 1:
+    const n = 6;
+    let o = 7;
+    if (n) d += o;
+    const q = d;
+    d = q;
+}
+class R { let = 8; }
+console.log(a, b, c, d, e, f(3), i, j(), l, m, new R());
+"""
+    built = web_build.bundle(modules(tmp_path, app=source) / "app.js")
+    assert run_in_node(built) == run_in_node(source)
+    assert 'let a={b:[1,2],c:"x;let y"},d,{b,c}=a,[e]=b,f=x=>{let g=x,h=' in built
+    assert "let k=0;k<2" in built
+
+
 def test_comments_and_indentation_are_removed_and_the_script_does_the_same(web_build: Any, tmp_path: Path) -> None:
     source = """// A comment.
 /**
@@ -154,7 +216,9 @@ console.log(text, single, nested, two, same, n, words.if, words["b c"], half, la
 def test_a_style_sheet_keeps_its_rules(web_build: Any) -> None:
     source = "/* a */\na :focus, b > c { margin: 0 1px; color: red; }\n@media (min-width: 3px) { i { top: 0 } }\n"
     compact = web_build.compact_css(source)
-    assert compact == "a :focus,b > c{margin:0 1px;color:red}@media (min-width:3px){i{top:0}}"
+    assert compact == "a :focus,b>c{margin:0 1px;color:red}@media (min-width:3px){i{top:0}}"
+    source = '[role="group"] > a, [value="1.5"] { color: #ffeedd; fill: #abcdef; top: calc(1px + 2px) }'
+    assert web_build.compact_css(source) == '[role=group]>a,[value="1.5"]{color:#fed;fill:#abcdef;top:calc(1px + 2px)}'
 
 
 @pytest.mark.parametrize(
@@ -169,9 +233,10 @@ def test_a_style_sheet_keeps_its_rules(web_build: Any) -> None:
         ("const x = `a${1", "an expression of a template literal must end, got 1"),
         ("const x = `a", "a template literal must end, got `a"),
         ("const x = 'a\\", "a string or regular expression must end on its line, got 'a\\"),
+        ('import { x } from "./b.js";', "app.js must import what ./b.js exports, got x"),
         ('import { x } from "./app.js";', "import each other: app.js → app.js"),
     ],
 )
 def test_unsupported_modules_raise_an_error(web_build: Any, tmp_path: Path, source: str, message: str) -> None:
     with pytest.raises(ValueError, match=re.escape(message)):
-        web_build.bundle(modules(tmp_path, app=f"{source}\n") / "app.js")
+        web_build.bundle(modules(tmp_path, app=f"{source}\n", b="export const y = 1;\n") / "app.js")

@@ -1,6 +1,6 @@
 // The page: the selected step, unit and layer, and the views that display them.
 
-import { byId, make, setText } from "../shared/elements.js";
+import { byId, make, on, setText } from "../shared/elements.js";
 import { Address, parseAddress } from "./address.js";
 import { breakItView } from "./break_it.js";
 import { cellDiagramView } from "./cell_diagram.js";
@@ -170,11 +170,11 @@ export function start(payload) {
   writeHead(context);
   followTheme(context, () => refresh("data"));
   bindSort(context, reorder);
-  byId("sort-again").addEventListener("click", reorder);
+  on(byId("sort-again"), "click", reorder);
   for (const version of ["new", "old", "difference"]) {
-    byId(`version-${version}`).addEventListener("click", () => actions.setVersion(version));
+    on(byId(`version-${version}`), "click", () => actions.setVersion(version));
   }
-  byId("restore").addEventListener("click", () => {
+  on(byId("restore"), "click", () => {
     context.restore();
     byId("restore").disabled = true;
     reorder();
@@ -259,11 +259,11 @@ function followTheme(context, redraw) {
     button.setAttribute("aria-label", context.theme === "dark" ? "Light colours" : "Dark colours");
   };
   apply();
-  system.addEventListener("change", () => {
+  on(system, "change", () => {
     apply();
     redraw();
   });
-  button.addEventListener("click", () => {
+  on(button, "click", () => {
     chosen = context.theme === "dark" ? "light" : "dark";
     apply();
     redraw();
@@ -279,8 +279,8 @@ function bindSort(context, reorder) {
     byId("channel-field").hidden = sort.value !== "correlation";
     reorder();
   };
-  sort.addEventListener("change", changed);
-  channel.addEventListener("change", changed);
+  on(sort, "change", changed);
+  on(channel, "change", changed);
 }
 
 /** Select the unit and step of the largest cell state; of a text, the unit of the last layer that varies most. */

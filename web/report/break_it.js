@@ -1,6 +1,6 @@
 // The section "Break it": interventions on the model, and their effect on all inputs.
 
-import { byId, make, setText } from "../shared/elements.js";
+import { byId, make, on, setText } from "../shared/elements.js";
 import { blankRows, buildSection, showNoPositions, showPositions, unitRow, writeControls } from "./break_it_elements.js";
 import { describe, inWords, interventionsOf, reason, sentence, untouched } from "./break_it_settings.js";
 import { makeChart } from "./chart.js";
@@ -68,17 +68,17 @@ export function breakItView(context, actions) {
     actions.announce("The interventions are undone.");
   }
 
-  parts.scale.addEventListener("input", () => {
+  on(parts.scale, "input", () => {
     settings.factor = parts.scale.valueAsNumber;
     changed(false);
   });
-  parts.scale.addEventListener("change", () => changed());
-  for (const input of [parts.gate, parts.low, parts.high]) input.addEventListener("change", clamp);
-  for (const symbol of ["h", "c"]) parts[`shut-${symbol}`].addEventListener("click", () => shut(symbol));
-  parts.cut.addEventListener("change", () => replace({ cut: parts.cut.checked }));
-  parts.undo.addEventListener("click", undo);
-  parts.measure.addEventListener("change", measureUnits);
-  parts.more.addEventListener("click", measureMore);
+  on(parts.scale, "change", () => changed());
+  for (const input of [parts.gate, parts.low, parts.high]) on(input, "change", clamp);
+  for (const symbol of ["h", "c"]) on(parts[`shut-${symbol}`], "click", () => shut(symbol));
+  on(parts.cut, "change", () => replace({ cut: parts.cut.checked }));
+  on(parts.undo, "click", undo);
+  on(parts.measure, "change", measureUnits);
+  on(parts.more, "click", measureMore);
   const note = noteOnCell(undo);
 
   // ---- measurements

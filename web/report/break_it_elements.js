@@ -1,8 +1,9 @@
 // The elements of the section "Break it".
 
 import { make, setText } from "../shared/elements.js";
-import { formatShare, GATES } from "./break_it_settings.js";
+import { formatShare } from "./break_it_settings.js";
 import { formatNumber, formatPercent } from "./number_text.js";
+import { GATE_NAMES } from "./quantity_names.js";
 
 /** Fill the section; returns its parts by name. */
 export function buildSection(section, isCopy) {
@@ -42,7 +43,7 @@ function slider(part) {
 function controls(part) {
   const limit = (name, value) => part(name, "input", { type: "number", step: 0.1, value });
   const button = (name, text) => part(name, "button", { type: "button" }, text);
-  const gates = Object.entries(GATES).map(([gate, name]) => make("option", { value: gate }, `${gate}, ${name}`));
+  const gates = Object.entries(GATE_NAMES).map(([gate, name]) => make("option", { value: gate }, `${gate}, ${name}`));
   return make(
     "div",
     {},

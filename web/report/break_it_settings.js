@@ -1,12 +1,11 @@
 // The settings of the section "Break it", as interventions and in words.
 
 import { formatNumber, formatPercent } from "./number_text.js";
+import { nameOf } from "./quantity_names.js";
 import { listed } from "./story.js";
 
 const CONSTANT = 0.1; // largest share of inputs with the rarer value of an output that is nearly constant
 const INVERTED = 0.45; // of right bits, below which an output is the opposite of its bit
-
-export const GATES = { i: "input gate", f: "forget gate", o: "output gate", g: "candidate" };
 
 /** No intervention. */
 export function untouched() {
@@ -30,7 +29,7 @@ export function describe({ factor, clamp, shut, cut }) {
   const list = [];
   if (factor !== 1) list.push({ text: `all forget gates × ${factor}`, without: { factor: 1 } });
   if (clamp) {
-    const text = `${GATES[clamp.gate]} ${clamp.gate} between ${clamp.low} and ${clamp.high}`;
+    const text = `${nameOf(clamp.gate)} ${clamp.gate} between ${clamp.low} and ${clamp.high}`;
     list.push({ text: text.replaceAll("-", "−"), without: { clamp: null } });
   }
   for (const one of shut) {

@@ -1,6 +1,6 @@
 // The diagram of the cell: pipes coloured by the values in them.
 
-import { byId, makeSvg, setText } from "../shared/elements.js";
+import { byId, makeSvg, on, setText } from "../shared/elements.js";
 import { colorOf, colorRamp } from "./colors.js";
 import { formatNumber, formatPercent } from "./number_text.js";
 import { drawingAsSvg } from "./panel_svg.js";
@@ -22,7 +22,7 @@ export function cellDiagramView(context) {
   const isNarrow = () => narrow.matches || context.projected;
   let drawn = isNarrow();
   let drawing = draw(drawn);
-  narrow.addEventListener("change", () => {
+  on(narrow, "change", () => {
     data();
     step();
   });

@@ -1,6 +1,6 @@
 // A chart of lines, dots or bars over the steps. Its legend has the values at the selected step.
 
-import { make, makeSvg, setText } from "../shared/elements.js";
+import { make, makeSvg, on, setText } from "../shared/elements.js";
 import { hideReadOut, showReadOut } from "./map_panel.js";
 import { formatBrief, formatNumber, formatPower } from "./number_text.js";
 import { chartAsSvg } from "./panel_svg.js";
@@ -37,19 +37,16 @@ export function makeChart(host, { label, onStep }) {
   };
 
   if (onStep) {
-    plate.addEventListener("pointerdown", (event) => onStep(stepAt(event)));
-    plate.addEventListener(
-      "pointermove",
-      (event) => event.buttons & 1 && event.pointerType !== "touch" && onStep(stepAt(event)),
-    );
+    on(plate, "pointerdown", (event) => onStep(stepAt(event)));
+    on(plate, "pointermove", (event) => event.buttons & 1 && event.pointerType !== "touch" && onStep(stepAt(event)));
   }
-  plate.addEventListener("pointermove", (event) => {
+  on(plate, "pointermove", (event) => {
     const t = stepAt(event);
     const name = drawn.axis?.steps ? `step ${drawn.axis.steps[t].name}: ` : "";
     const values = drawn.series.map(({ label: of, values }) => `${of.textContent} ${formatNumber(values[t])}`);
     showReadOut(event, name + values.join(", "));
   });
-  plate.addEventListener("pointerleave", hideReadOut);
+  on(plate, "pointerleave", hideReadOut);
 
   function draw({ series, T, log = false, bars = false, dots = false, limits = null, axis = null }) {
     const all = series.flatMap(({ values, before }) => (before ? [{ values }, { values: before }] : [{ values }]));

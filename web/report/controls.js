@@ -1,6 +1,6 @@
 // The sticky bar: play, step, forward or backward, unit, layer and speed.
 
-import { byId, make, setText } from "../shared/elements.js";
+import { byId, make, on, setText } from "../shared/elements.js";
 
 /** Tell the style sheet the real height of the bar, below which a jump ends. */
 function followHeight(bar) {
@@ -16,10 +16,10 @@ export function controlsView(context, { choose, setMode, setDirection, playing, 
   const unitField = byId("unit");
   const directionList = byId("direction");
 
-  slider.addEventListener("input", () => choose({ step: slider.valueAsNumber }));
-  byId("play").addEventListener("click", togglePlay);
-  for (const mode of ["forward", "backward"]) byId(mode).addEventListener("click", () => setMode(mode));
-  unitField.addEventListener("change", () => {
+  on(slider, "input", () => choose({ step: slider.valueAsNumber }));
+  on(byId("play"), "click", togglePlay);
+  for (const mode of ["forward", "backward"]) on(byId(mode), "click", () => setMode(mode));
+  on(unitField, "change", () => {
     const units = context.direction.units ? Array.from(context.direction.units) : null;
     const wanted = Math.round(unitField.valueAsNumber);
     const k = units ? units.indexOf(wanted) : wanted;
@@ -30,18 +30,18 @@ export function controlsView(context, { choose, setMode, setDirection, playing, 
     ["unit-before", -1],
     ["unit-after", 1],
   ]) {
-    byId(id).addEventListener("click", () => {
+    on(byId(id), "click", () => {
       const rank = order().indexOf(context.state.unit) + by;
       choose({ unit: order()[(rank + context.H) % context.H] });
     });
   }
   directionList.replaceChildren(...context.directions.map(({ name }, n) => make("option", { value: n }, name)));
   directionList.value = context.directions.findIndex(({ layer }) => layer === context.state.layer);
-  directionList.addEventListener("change", () => setDirection(context.directions[Number(directionList.value)]));
+  on(directionList, "change", () => setDirection(context.directions[Number(directionList.value)]));
   byId("direction-field").hidden = context.directions.length === 1;
   byId("version-field").hidden = !context.model.live;
   followHeight(document.querySelector(".bar"));
-  document.addEventListener("keydown", (event) => {
+  on(document, "keydown", (event) => {
     if (event.target.closest?.("input, select, textarea, summary") || event.altKey || event.ctrlKey || event.metaKey)
       return;
     const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];

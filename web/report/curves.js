@@ -1,6 +1,6 @@
 // Curves: one unit over time, and half-lives.
 
-import { byId, make, makeSvg, setText } from "../shared/elements.js";
+import { byId, make, makeSvg, on, setText } from "../shared/elements.js";
 import { makeChart } from "./chart.js";
 import { hideReadOut, showReadOut } from "./map_panel.js";
 import { halfLives } from "./measures.js";
@@ -59,12 +59,12 @@ export function memoryView(context, { choose, order }) {
     const box = plate.getBoundingClientRect();
     return Math.max(0, Math.min(context.H - 1, Math.floor(((event.clientX - box.left) / box.width) * context.H)));
   };
-  plate.addEventListener("pointerdown", (event) => choose({ unit: order()[rankAt(event)] }));
-  plate.addEventListener("pointermove", (event) => {
+  on(plate, "pointerdown", (event) => choose({ unit: order()[rankAt(event)] }));
+  on(plate, "pointermove", (event) => {
     const k = order()[rankAt(event)];
     showReadOut(event, `unit ${context.unitName(k)}: ${formatNumber(lives[k])} steps`);
   });
-  plate.addEventListener("pointerleave", hideReadOut);
+  on(plate, "pointerleave", hideReadOut);
   let lives = [];
 
   function data() {

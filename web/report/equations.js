@@ -3,9 +3,8 @@
 import { byId, make, setText } from "../shared/elements.js";
 import { GATES } from "./lstm.js";
 import { formatNumber } from "./number_text.js";
+import { nameOf } from "./quantity_names.js";
 import { gradientOf, symbol } from "./symbols.js";
-
-const WORDS = { i: "input gate", f: "forget gate", o: "output gate", g: "candidate" };
 
 export function equationsView(context) {
   let written = null; // {mode, numbers: [[element, compute], …]}
@@ -76,7 +75,7 @@ function forwardLines(context) {
   const at = (name) => write.number(() => context.at(name));
   const by = (name) => write.factor(() => context.at(name));
   const gateOf = (gate) => write.number(() => context.at(gate), "result");
-  const head = (gate) => make("span", { title: WORDS[gate] }, symbol(gate), gate === "g" ? " = tanh z" : " = σ(z)");
+  const head = (gate) => make("span", { title: nameOf(gate) }, symbol(gate), gate === "g" ? " = tanh z" : " = σ(z)");
   if (context.model.live) {
     const part = (gate, which) => write.number(() => contributions(context, gate)[which]);
     write.table(

@@ -1,6 +1,6 @@
 // Backwards: the gradient on the cell states by its parts, of the loss or of one output.
 
-import { byId, make, setText } from "../shared/elements.js";
+import { byId, make, on, setText } from "../shared/elements.js";
 import { makeChart } from "./chart.js";
 import { crossingsOf, gradientsFrom } from "./gradient_flow.js";
 import { rowNorms } from "./measures.js";
@@ -57,8 +57,8 @@ export function gradientView(context, { choose }) {
     unit();
     step();
   };
-  parts.addEventListener("change", () => (wanted = parts.value));
-  for (const control of [target, parts, log]) control.addEventListener("change", again);
+  on(parts, "change", () => (wanted = parts.value));
+  for (const control of [target, parts, log]) on(control, "change", again);
 
   /** The outputs that can be differentiated: those with a target, else those of the last step. */
   function listTargets() {

@@ -3,23 +3,10 @@
 import { byId, setText } from "../shared/elements.js";
 import { blocksOf, listen, makeMap } from "./map_panel.js";
 import { formatNumber } from "./number_text.js";
+import { nameOf } from "./quantity_names.js";
 import { saturationSentence, writesSentence } from "./story.js";
 import { axisSpec, labelled } from "./symbols.js";
 
-const WORDS = {
-  i: "input gate",
-  f: "forget gate",
-  o: "output gate",
-  g: "candidate",
-  c: "cell state",
-  h: "hidden state",
-  d_i: "gradient on the input gate",
-  d_f: "gradient on the forget gate",
-  d_o: "gradient on the output gate",
-  d_g: "gradient on the candidate",
-  d_c: "gradient on the cell state",
-  d_h: "gradient on the hidden state",
-};
 const SYMBOLS = ["i", "f", "o", "g", "c", "h"];
 const VERSIONS = { new: "", old: ", before the changes", difference: ", new minus old" };
 
@@ -79,7 +66,7 @@ function specOf(symbol, context, unitOrder, axis) {
   const ofUnits = H === context.H;
   const order = ofUnits ? unitOrder : Array.from({ length: H }, (_, k) => k);
   const name = (row) => (ofUnits ? context.unitName(order[row]) : String(row));
-  const words = `${ofUnits ? WORDS[symbol] : `${WORDS[symbol]}, projected`}${VERSIONS[state.version]}`;
+  const words = `${nameOf(symbol)}${ofUnits ? "" : ", projected"}${VERSIONS[state.version]}`;
   return {
     ...axis,
     symbol,

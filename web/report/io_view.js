@@ -1,6 +1,6 @@
 // Input and output: bits that can be flipped, or numbers that can be edited, with predictions and targets.
 
-import { byId, make, setText } from "../shared/elements.js";
+import { byId, make, on, setText } from "../shared/elements.js";
 import { makeChart } from "./chart.js";
 import { predictions, hasTarget } from "./losses.js";
 import { setBits } from "./lstm.js";
@@ -80,13 +80,13 @@ function bitsView(context, { recompute, choose, announce }) {
     announce(`Input ${text}: ${correct} of ${count} bits are predicted correctly.`);
   };
 
-  field.addEventListener("change", () => {
+  on(field, "change", () => {
     const typed = field.value.replace(/[^01]/g, "").slice(0, MOST_BITS);
     const whole = typed.slice(0, typed.length - (typed.length % width));
     if (whole) applyBits(whole);
     else field.value = bits();
   });
-  byId("bits-random").addEventListener("click", () => {
+  on(byId("bits-random"), "click", () => {
     applyBits(Array.from({ length: bits().length }, () => Math.round(Math.random())).join(""));
   });
 
@@ -197,7 +197,7 @@ function numbersView(context, { recompute, choose }) {
       readonly: !live,
       "aria-label": `input ${inputNames[k]} at the chosen step`,
     });
-    input.addEventListener("change", () => {
+    on(input, "change", () => {
       if (Number.isFinite(input.valueAsNumber)) context.model.x[context.state.step * I + k] = input.valueAsNumber;
       recompute();
     });

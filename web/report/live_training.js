@@ -3,21 +3,11 @@
 import { byId, make, setText } from "../shared/elements.js";
 import { makeChart } from "./chart.js";
 import { formatBrief, formatPercent } from "./number_text.js";
+import { nameOf } from "./quantity_names.js";
 import { DEFAULTS, KINDS, SHOWN } from "./training.js";
 import { listField, numberField, Series, shownBits, trainingAxis, trainingMap, updatesAxis } from "./training_parts.js";
 import { connect } from "./worker.js";
 
-const WORDS = {
-  i: "input gate",
-  f: "forget gate",
-  o: "output gate",
-  g: "candidate",
-  c: "cell state",
-  h: "hidden state",
-  r: "reset gate",
-  z: "update gate",
-  n: "candidate",
-};
 const IMMEDIATE = ["learningRate", "clip"]; // options that a model in training takes over
 
 export function liveTrainingView(context, { announce }) {
@@ -168,7 +158,7 @@ export function liveTrainingView(context, { announce }) {
     }
     const axis = trainingAxis(shownBits(options.bits), options.delay, logits);
     symbols.forEach((symbol, n) => {
-      maps[n].draw(values[symbol], { H, symbol, axis, theme: context.theme, words: WORDS[symbol] });
+      maps[n].draw(values[symbol], { H, symbol, axis, theme: context.theme, words: nameOf(symbol) });
     });
   }
 

@@ -1,6 +1,6 @@
 // A map: rows and columns as colours, with names of rows, steps and bits below, marks, a read-out and a colour key.
 
-import { byId, make, setText } from "../shared/elements.js";
+import { byId, make, on, setText } from "../shared/elements.js";
 import { colorOf, colorRamp } from "./colors.js";
 import { formatBrief } from "./number_text.js";
 import { saveButton } from "./save_panel.js";
@@ -103,14 +103,14 @@ function placeName({ rowNames, rowTitle, columnTitle = "step", steps }, row, col
 /** Choose a cell by pressing it or by dragging; the keys are those of `onKey`. */
 export function listen(panel, onPick, onKey) {
   const { canvas } = panel;
-  canvas.addEventListener("pointerdown", (event) => {
+  on(canvas, "pointerdown", (event) => {
     onPick(panel.placeOf(event));
     if (event.pointerType !== "touch") canvas.setPointerCapture(event.pointerId);
   });
-  canvas.addEventListener("pointermove", (event) => {
+  on(canvas, "pointermove", (event) => {
     if (event.buttons & 1 && event.pointerType !== "touch") onPick(panel.placeOf(event));
   });
-  canvas.addEventListener("keydown", (event) => {
+  on(canvas, "keydown", (event) => {
     if (!onKey(event.key)) return;
     event.preventDefault();
     event.stopPropagation();
@@ -119,11 +119,11 @@ export function listen(panel, onPick, onKey) {
 
 /** The value under the pointer, next to it. */
 function readOut(panel) {
-  panel.canvas.addEventListener("pointermove", (event) => {
+  on(panel.canvas, "pointermove", (event) => {
     const { row, column } = panel.placeOf(event);
     showReadOut(event, panel.spec.read(row, column));
   });
-  panel.canvas.addEventListener("pointerleave", hideReadOut);
+  on(panel.canvas, "pointerleave", hideReadOut);
 }
 
 export function showReadOut(event, text) {

@@ -1,6 +1,6 @@
 // Projector mode: one panel next to the cell on one screen, large text, numbers of two digits.
 
-import { byId, make } from "../shared/elements.js";
+import { byId, make, on } from "../shared/elements.js";
 import { setDigits } from "./number_text.js";
 
 // By section: its name in the list of panels.
@@ -25,8 +25,8 @@ export class Projector {
     this.context = context;
     this.redraw = redraw;
     this.on = false;
-    byId("projector").addEventListener("click", () => this.toggle());
-    byId("panel").addEventListener("change", () => this.show(byId(byId("panel").value)));
+    on(byId("projector"), "click", () => this.toggle());
+    on(byId("panel"), "change", () => this.show(byId(byId("panel").value)));
   }
 
   toggle() {

@@ -1,6 +1,6 @@
 // Save a panel as a picture: SVG, or PNG with twice the resolution.
 
-import { make } from "../shared/elements.js";
+import { make, on } from "../shared/elements.js";
 
 const RESOLUTION = 2;
 
@@ -23,7 +23,7 @@ export function saveButton(name, draw) {
     make("summary", { "aria-label": "Save this panel as a picture", title: "Save as a picture" }, "⤓"),
     make("span", { class: "formats" }, item("SVG", saveSvg), item("PNG", savePng)),
   );
-  menu.addEventListener("focusout", (event) => {
+  on(menu, "focusout", (event) => {
     if (!menu.contains(event.relatedTarget)) menu.open = false;
   });
   return menu;
@@ -37,7 +37,7 @@ function saveSvg(name, { svg }) {
 
 function savePng(name, { svg, width, height }) {
   const picture = new Image();
-  picture.addEventListener("load", () => {
+  on(picture, "load", () => {
     const canvas = make("canvas", { width: RESOLUTION * width, height: RESOLUTION * height });
     canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
     download(name, canvas.toDataURL("image/png"));

@@ -1,6 +1,6 @@
 // The values of the heat maps at the selected step, as a table for screen readers. Written only while it is open.
 
-import { byId, make } from "../shared/elements.js";
+import { byId, make, on } from "../shared/elements.js";
 import { formatNumber } from "./number_text.js";
 import { labelled } from "./symbols.js";
 
@@ -8,7 +8,7 @@ const SYMBOLS = ["i", "f", "o", "g", "c", "h"];
 
 export function tableView(context, { order }) {
   const details = byId("numbers-table");
-  details.addEventListener("toggle", step);
+  on(details, "toggle", step);
 
   function step() {
     if (!details.open) return;

@@ -1,10 +1,11 @@
 // The text of a trace whose steps have names, such as characters: each has the colour of the selected unit.
 
-import { byId, make, setText } from "../shared/elements.js";
+import { byId, make, on, setText } from "../shared/elements.js";
 import { colorOf, colorRamp } from "./colors.js";
 import { formatBrief, formatNumber } from "./number_text.js";
+import { nameOf } from "./quantity_names.js";
 
-const SYMBOLS = { tanh_c: "tanh of the cell state", c: "cell state", h: "hidden state", f: "forget gate", i: "input gate", o: "output gate", g: "candidate" };
+const SYMBOLS = ["tanh_c", "c", "h", "f", "i", "o", "g"];
 const BRIGHT = 0.22; // relative luminance from which text on a colour is dark
 
 export function textView(context, { choose }) {
@@ -12,13 +13,13 @@ export function textView(context, { choose }) {
   byId("text-view").hidden = !names.length;
   if (!names.length) return {};
   const list = byId("text-symbol");
-  list.replaceChildren(...Object.entries(SYMBOLS).map(([symbol, words]) => make("option", { value: symbol }, words)));
-  list.addEventListener("change", unit);
+  list.replaceChildren(...SYMBOLS.map((symbol) => make("option", { value: symbol }, nameOf(symbol))));
+  on(list, "change", unit);
   const text = byId("text");
   let spans = [];
   let now = null;
 
-  text.addEventListener("click", (event) => {
+  on(text, "click", (event) => {
     const t = event.target.dataset?.step;
     if (t !== undefined) choose({ step: Number(t) });
   });

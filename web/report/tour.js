@@ -1,6 +1,6 @@
 // The guided tour: eight stops, each a state of the page with its own address, #tour=3.
 
-import { byId, setText } from "../shared/elements.js";
+import { byId, on, setText } from "../shared/elements.js";
 
 /**
  * The stops: {title, text, section, state(context) → {step, unit, bit, mode, factor of all forget gates}}.
@@ -77,11 +77,11 @@ export class Tour {
   constructor({ context, apply, changed, story }) {
     Object.assign(this, { context, apply, changed, story });
     this.stop = 0; // 0: closed
-    byId("tour-start").addEventListener("click", () => this.go(1));
-    byId("tour-close").addEventListener("click", () => this.go(0));
-    byId("tour-back").addEventListener("click", () => this.go(this.neighbour(-1)));
-    byId("tour-next").addEventListener("click", () => this.go(this.neighbour(1)));
-    byId("tour").addEventListener("keydown", (event) => {
+    on(byId("tour-start"), "click", () => this.go(1));
+    on(byId("tour-close"), "click", () => this.go(0));
+    on(byId("tour-back"), "click", () => this.go(this.neighbour(-1)));
+    on(byId("tour-next"), "click", () => this.go(this.neighbour(1)));
+    on(byId("tour"), "keydown", (event) => {
       if (event.key === "Escape") this.go(0);
     });
     byId("tour-start").hidden = !context.bits;

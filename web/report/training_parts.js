@@ -1,6 +1,6 @@
 // Elements that the sections of training share: fields of options, and maps of one input.
 
-import { make } from "../shared/elements.js";
+import { make, on } from "../shared/elements.js";
 import { scaleOf } from "./colors.js";
 import { makeMap } from "./map_panel.js";
 import { formatNumber } from "./number_text.js";
@@ -44,7 +44,7 @@ export function numberField(prefix, option, value, changed) {
   const id = `${prefix}-${option}`;
   const input = make("input", { id, type: "number", min, max, step, value });
   let last = value;
-  input.addEventListener("change", () => {
+  on(input, "change", () => {
     const entered = input.valueAsNumber;
     const isWhole = step !== 1 || Number.isInteger(entered);
     if (Number.isFinite(entered) && entered >= min && entered <= max && isWhole) {

@@ -1,6 +1,6 @@
 // Change a weight of the selected unit.
 
-import { byId, make, setText } from "../shared/elements.js";
+import { byId, make, on, setText } from "../shared/elements.js";
 import { colorOf, colorRamp } from "./colors.js";
 import { GATES } from "./lstm.js";
 import { hideReadOut, showReadOut } from "./map_panel.js";
@@ -28,7 +28,7 @@ export function weightSliderView(context, { recompute }) {
   }
 
   let waiting = 0; // at most one computation per frame: a drag sends more events than that
-  range.addEventListener("input", () => {
+  on(range, "input", () => {
     number.value = range.value;
     if (waiting) return;
     waiting = requestAnimationFrame(() => {
@@ -36,32 +36,32 @@ export function weightSliderView(context, { recompute }) {
       set(range.valueAsNumber, false);
     });
   });
-  range.addEventListener("change", () => set(range.valueAsNumber));
-  number.addEventListener("change", () => set(number.valueAsNumber));
-  gate.addEventListener("change", () => {
+  on(range, "change", () => set(range.valueAsNumber));
+  on(number, "change", () => set(number.valueAsNumber));
+  on(gate, "change", () => {
     source.value = String(strongest(context, gate.value));
     showWeight();
   });
-  source.addEventListener("change", showWeight);
-  byId("weight-back").addEventListener("click", () => set(original.at(index())));
+  on(source, "change", showWeight);
+  on(byId("weight-back"), "click", () => set(original.at(index())));
   const placeAt = (event) => {
     const box = canvas.getBoundingClientRect();
     const K = context.H + context.weights.I + 1;
     const indexAt = (share, count) => Math.max(0, Math.min(count - 1, Math.floor(share * count)));
     return [GATES[indexAt((event.clientY - box.top) / box.height, 4)], indexAt((event.clientX - box.left) / box.width, K)];
   };
-  canvas.addEventListener("click", (event) => {
+  on(canvas, "click", (event) => {
     const [row, column] = placeAt(event);
     gate.value = row;
     source.value = String(column);
     showWeight();
   });
-  canvas.addEventListener("pointermove", (event) => {
+  on(canvas, "pointermove", (event) => {
     const [row, column] = placeAt(event);
     const name = source.querySelector(`option[value="${column}"]`)?.textContent;
     showReadOut(event, `${row}, ${name}: ${formatNumber(context.weights.W[placeOf(context, row, column)])}`);
   });
-  canvas.addEventListener("pointerleave", hideReadOut);
+  on(canvas, "pointerleave", hideReadOut);
 
   function listSources() {
     const { state, H, weights } = context;

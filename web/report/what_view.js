@@ -1,6 +1,6 @@
 // What the network does: three maps over many inputs, and the sentences at the head of the page.
 
-import { byId, make, setText } from "../shared/elements.js";
+import { byId, make, on, setText } from "../shared/elements.js";
 import { differenceScale } from "./colors.js";
 import { moveByKey } from "./heat_maps.js";
 import { listen, makeMap } from "./map_panel.js";
@@ -25,7 +25,7 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
     }),
   );
   const list = byId("bit");
-  list.addEventListener("change", () => chooseBit(Number(list.value)));
+  on(list, "change", () => chooseBit(Number(list.value)));
   const isCopy = Boolean(context.bits);
   let found = null; // of the survey
   let relays = new Map(); // by bit

@@ -13,12 +13,17 @@ export function makeSvg(tag, attributes = {}, ...children) {
 
 function filled(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
-    if (name.startsWith("on")) element.addEventListener(name.slice(2), value);
+    if (name.startsWith("on")) on(element, name.slice(2), value);
     else if (value === true) element.setAttribute(name, "");
     else if (value !== false && value !== null && value !== undefined) element.setAttribute(name, value);
   }
   element.append(...children);
   return element;
+}
+
+/** Call `listener` at each event of an element, or of another source of events. */
+export function on(source, event, listener, options) {
+  source.addEventListener(event, listener, options);
 }
 
 export function byId(id) {
