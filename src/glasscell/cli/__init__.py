@@ -16,8 +16,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command, and return its exit status."""
     try:
         from glasscell.cli.interrupts import Interrupts  # noqa: PLC0415 - Ctrl-C is handled before NumPy loads
+        from glasscell.cli.launchers import find_launch  # noqa: PLC0415
 
         with Interrupts(process=arguments is None) as interrupts:
+            launch = find_launch() if arguments is None else None
+            if launch is not None:
+                from glasscell.cli.ranks import run_on_ranks  # noqa: PLC0415 - only with several processes
+
+                return run_on_ranks(launch, interrupts)
             from glasscell.cli.command_line import run  # noqa: PLC0415
 
             return run(arguments, interrupts)

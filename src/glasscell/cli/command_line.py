@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from typing import Any
 
 from glasscell import __version__
 from glasscell.cli.console import Console, consoles
@@ -56,14 +57,26 @@ def run(
     arguments: Sequence[str] | None,
     interrupts: Interrupts,
     make_parser: Callable[[], Parser] | None = None,
+    ranks: Any = None,
 ) -> int:
-    """Run the command that a parser chooses, and return its exit status. Default: :func:`parser`."""
+    """Run the command that a parser chooses, and return its exit status.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Default: those of the process.
+    interrupts : Interrupts
+    make_parser : callable, optional
+        Default: :func:`parser`.
+    ranks : glasscell.cli.ranks.Ranks, optional
+        The processes that train together. Default: this one alone.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     with consoles() as (out, err):
         interrupts.begin()
         try:
             commands = parser(arguments) if make_parser is None else make_parser()
-            status = _run(commands, arguments, interrupts, out, err)
+            status = _run(commands, arguments, interrupts, ranks, out, err)
             interrupts.check()
         except KeyboardInterrupt as error:
             return _interrupted(interrupts, error)
@@ -81,13 +94,15 @@ def run(
         return status
 
 
-def _run(commands: Parser, arguments: Sequence[str], interrupts: Interrupts, out: Console, err: Console) -> int:
+def _run(
+    commands: Parser, arguments: Sequence[str], interrupts: Interrupts, ranks: Any, out: Console, err: Console
+) -> int:
     options = commands.parse_args(arguments)
     if options.run is None:
         commands.print_help()
         return 0
     out.ascii = err.ascii = options.ascii
-    options.interrupts = interrupts
+    options.interrupts, options.ranks = interrupts, ranks
     return options.run(options) or 0
 
 

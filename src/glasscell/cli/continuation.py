@@ -9,12 +9,17 @@ import re
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from glasscell.cli.run_files import CHECKPOINTS, checkpoint_folders, newest_checkpoint
 from glasscell.cli.run_history import HISTORY_FILE
 from glasscell.cli.run_manifest import Manifest
 from glasscell.training.checkpoint_errors import CheckpointWarning
 from glasscell.training.failures import DEFAULT_ADVICE
+from glasscell.training.training_state import stored_ranks
+
+if TYPE_CHECKING:
+    from glasscell.training.checkpoint_files import StoredTraining
 
 RESTORE = "restore_best_and_halve_lr"
 ADVICE = {"text train": "; lower --learning-rate, or --clip-norm"}  # of commands that have more than the first one
@@ -46,8 +51,14 @@ def check_inputs(manifest: Manifest, checksums: Mapping[str, Mapping[str, int]])
             raise ValueError(f"{path} must be the file with which the run began, got a changed one")
 
 
-def starting_points(folder: Path) -> dict[int, str]:
+def starting_points(folder: Path, num_ranks: int | None = None) -> dict[int, str]:
     """Read the checkpoints from which the trainings of a run go on.
+
+    Parameters
+    ----------
+    folder : Path
+    num_ranks : int, optional
+        Number of processes of the checkpoints. Default: any.
 
     Returns
     -------
@@ -57,7 +68,7 @@ def starting_points(folder: Path) -> dict[int, str]:
     Raises
     ------
     ValueError
-        If no training has a checkpoint, or one has damaged ones only.
+        If no training has a checkpoint, or one has damaged ones only, or those of another number of processes.
     """
     from glasscell.training.checkpoint_files import read_newest  # noqa: PLC0415 - only where it is used
 
@@ -71,12 +82,28 @@ def starting_points(folder: Path) -> dict[int, str]:
         except ValueError as error:
             raise ValueError(f"--{error}; {_how_to_begin_again(training, folder, len(numbers))}") from None
         if stored is not None:
+            if num_ranks is not None:
+                _check_ranks(folder, stored, num_ranks)
             points[number] = f"after update {stored.updates}" if stored.updates else "from its beginning"
             if stored.updates != (newest := newest_checkpoint(training)):
                 points[number] += f": the newest checkpoint, of update {newest}, is damaged"
     if not points:
         raise ValueError(f"{folder} has no checkpoint from which the run can go on")
     return points
+
+
+def _check_ranks(folder: Path, stored: StoredTraining, num_ranks: int) -> None:
+    """Raise ValueError if a checkpoint is that of another number of processes; one that is damaged is for `fit`."""
+    try:
+        before = stored_ranks(stored.state)
+    except ValueError:
+        return
+    if before != num_ranks:
+        processes = "1 process" if before == 1 else f"{before} processes (mpiexec -n {before})"
+        raise ValueError(
+            f"{folder} must go on with {processes}, as until now, got {num_ranks}: "
+            "--change-ranks allows another number; results then agree to rounding only"
+        )
 
 
 def _how_to_begin_again(training: Path, folder: Path, trainings: int) -> str:

@@ -57,7 +57,7 @@ class Interrupts:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._at_once = True
+        self.end()
         if not self._process:
             for number, handler in self._previous.items():
                 signal.signal(number, handler)
@@ -65,6 +65,10 @@ class Interrupts:
     def begin(self) -> None:
         """Raise KeyboardInterrupt on signals from now on."""
         self._at_once = False
+
+    def end(self) -> None:
+        """End the process at once on signals from now on."""
+        self._at_once = True
 
     def check(self) -> None:
         """Raise KeyboardInterrupt if one was raised before, and other code has replaced it or dropped it.

@@ -135,6 +135,11 @@ def add_run_folder(output: "argparse._ArgumentGroup", default: str, path_type: C
     output.add_argument(
         "--resume", type=path_type, metavar="FOLDER", help="continue the run in a folder, with all of its options"
     )
+    output.add_argument(
+        "--change-ranks",
+        action="store_true",
+        help="with --resume: allow another number of processes than the run had",
+    )
 
 
 def add_on_failure(training: "argparse._ArgumentGroup") -> None:

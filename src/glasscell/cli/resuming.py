@@ -15,7 +15,7 @@ from glasscell.cli.run_manifest import Manifest
 PATHS = {"text train": ["files"], "classify": ["train", "test"], "forecast": ["file"]}  # options with files of data
 PATHS |= {"sweep text": ["files"], "sweep classify": ["train", "test"], "sweep forecast": ["file"]}
 
-CHANGEABLE = ("on_failure",)  # options that may be others when a run goes on
+CHANGEABLE = ("on_failure", "change_ranks")  # options that may be others when a run goes on
 CHANGEABLE_OF_SWEEPS = ("processes", "score", "retry_failed")
 SWEEP = "sweep "  # with which the commands of sweeps begin
 

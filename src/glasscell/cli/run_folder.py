@@ -39,8 +39,11 @@ class RunFolder(ReservedFolder):
         Whether the run is complete.
     keeps_first_checkpoint : bool
         Whether a checkpoint before the first update is worth keeping: that of a training that failed.
+    num_ranks : int
+        Number of processes that train together, for the manifest of a run that is continued.
     """
 
+    num_ranks = 1
     is_finished = False
     keeps_first_checkpoint = False
     _is_in_progress = False  # a run that is continued, whose manifest says so
@@ -77,7 +80,7 @@ class RunFolder(ReservedFolder):
         """State in the manifest of a run that is continued that it is in progress."""
         if self._is_unchanged:
             self._is_in_progress = True
-            self.manifest.continue_run(self.manifest.elapsed(self.folder))
+            self.manifest.continue_run(self.manifest.elapsed(self.folder), self.num_ranks)
             self.manifest.write(self.folder)
 
     @contextmanager

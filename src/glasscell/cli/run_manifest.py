@@ -46,6 +46,12 @@ def versions_in_use() -> dict[str, str]:
     return found if numba is None else {**found, "numba": str(numba.__version__)}
 
 
+def process_of_run(num_ranks: int) -> dict[str, Any]:
+    """Return the entry of this process, which runs a command, with that of further ones or without."""
+    process: dict[str, Any] = {"id": os.getpid(), "host": socket.gethostname()}
+    return process if num_ranks == 1 else {**process, "ranks": num_ranks}
+
+
 @dataclass
 class Manifest:
     """What is known about a run.
@@ -68,7 +74,7 @@ class Manifest:
         "score", "value" and "update" of the best evaluation, or of the last update if nothing was evaluated.
     versions : dict of str to str
     process : dict
-        "id" and "host" of the process.
+        "id" and "host" of the process; "ranks", the number of processes, if there are several.
     inputs : dict of str to dict
         "bytes" and "crc32" of each file of data.
     replaces : str, optional
@@ -89,7 +95,7 @@ class Manifest:
     updates: int = 0
     best: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=versions_in_use)
-    process: dict[str, Any] = field(default_factory=lambda: {"id": os.getpid(), "host": socket.gethostname()})
+    process: dict[str, Any] = field(default_factory=lambda: process_of_run(1))
     inputs: dict[str, dict[str, int]] = field(default_factory=dict)
     replaces: str | None = None
     message: str | None = None
@@ -136,11 +142,11 @@ class Manifest:
             raise ValueError(f"{file} must have the entries of a manifest, got others")
         return cls(**content)
 
-    def continue_run(self, seconds: float) -> None:
+    def continue_run(self, seconds: float, num_ranks: int = 1) -> None:
         """Begin another part of the run, after `seconds` of the earlier ones."""
         self.state, self.seconds, self.continued, self.message = "running", seconds, time.time(), None
         self.versions, self.files = versions_in_use(), {}
-        self.process = {"id": os.getpid(), "host": socket.gethostname()}
+        self.process = process_of_run(num_ranks)
 
     def end(self, state: State, folder: Path, names: Iterable[str], message: str | None = None) -> None:
         """End the run, and add the checksums of its files to the manifest."""
@@ -167,11 +173,23 @@ class Manifest:
         return self.seconds + max(times) - self.continued
 
     @property
+    def num_ranks(self) -> int:
+        """Number of processes that train together."""
+        found = self.process.get("ranks")
+        return found if type(found) is int and found > 0 else 1
+
+    @property
     def command_line(self) -> str:
         """The command that was run."""
         import shlex  # noqa: PLC0415
 
-        return shlex.join(["glasscell", *self.command.split(), *self.arguments])
+        words = ["glasscell", *self.command.split(), *self.arguments]
+        return shlex.join([*launcher_words(self.num_ranks), *words])
+
+
+def launcher_words(num_ranks: int) -> list[str]:
+    """Return the words before a command line that start several processes; none for one."""
+    return [] if num_ranks == 1 else ["mpiexec", "-n", str(num_ranks)]
 
 
 def _numbers(content: dict[str, Any]) -> list[Any]:

@@ -16,7 +16,10 @@ if TYPE_CHECKING:
 
 SETTINGS_FILE = "settings.json"
 MAX_TEXT, MAX_TEXTS = 4096, 100_000  # characters of an option, and its repetitions
-NOT_STORED = ("run", "interrupts", "ascii", "command", "arguments", "checkpoint_every", "no_checkpoints", "resume")
+NOT_STORED = (
+    *("run", "interrupts", "ranks", "ascii", "command", "arguments"),
+    *("checkpoint_every", "no_checkpoints", "resume", "change_ranks"),
+)
 SERIES_DEFAULTS: dict[str, Any] = {
     "column": None,
     "time": None,

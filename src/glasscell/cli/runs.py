@@ -16,7 +16,7 @@ from glasscell.cli.resuming import SWEEP
 from glasscell.cli.run_files import CHECKPOINTS, is_locked, newest_checkpoint
 from glasscell.cli.run_history import HISTORY_FILE, last_and_best
 from glasscell.cli.run_list import RunFacts, lines_of_run, state_of_run
-from glasscell.cli.run_manifest import MANIFEST_FILE, Manifest, checksum, moment
+from glasscell.cli.run_manifest import MANIFEST_FILE, Manifest, checksum, launcher_words, moment
 from glasscell.cli.sweep_folder import rows_in
 from glasscell.cli.terminal import program_name
 from glasscell.escaping import escape
@@ -171,7 +171,9 @@ class ListedRun:
         if manifest is not None:
             resume = self.resume_command
             is_sweep = manifest.command.startswith(SWEEP)
-            goes_on = None if resume is None else f"{program_name()} {resume}"
+            goes_on = (
+                None if resume is None else " ".join([*launcher_words(manifest.num_ranks), program_name(), resume])
+            )
             facts = RunFacts(
                 manifest.command_line,
                 self.updates,

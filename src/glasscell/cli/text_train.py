@@ -71,7 +71,8 @@ def _check(options: argparse.Namespace) -> None:
 
 def _make_training(options: argparse.Namespace, folder: Path) -> tuple[TextData, LanguageModel]:
     """Return data and model. The ids of a large text are in a file in `folder`."""
-    data = TextData.from_files(
+    ranks = getattr(options, "ranks", None)
+    data = (TextData.from_files if ranks is None else ranks.read_text)(
         options.files,
         options.unit,
         vocabulary_size=options.vocabulary_size,

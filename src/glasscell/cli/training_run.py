@@ -33,7 +33,7 @@ from glasscell.cli.outputs import error_reason
 from glasscell.cli.run_files import Kinds, newest_checkpoint
 from glasscell.cli.run_folder import RunFolder
 from glasscell.cli.run_history import HISTORY_FILE, HistoryFile, best_score
-from glasscell.cli.run_manifest import Manifest, checksum
+from glasscell.cli.run_manifest import Manifest, checksum, launcher_words, process_of_run
 from glasscell.cli.terminal import counted, program_name
 from glasscell.escaping import escape
 from glasscell.training.callbacks import TrainingState
@@ -88,11 +88,18 @@ class TrainingRun:
         self._starting_points: dict[int, str] = {}
         checksums = {str(path): checksum(Path(path)) for path in inputs if Path(path).is_file()}
         self.is_resumed = options.resume is not None
+        self.ranks: Any = getattr(options, "ranks", None)  # those of glasscell.cli.ranks; None: one process
+        self._num_ranks = 1 if self.ranks is None else self.ranks.size
+        self._changes_ranks = bool(getattr(options, "change_ranks", False))
+        if self._changes_ranks and not self.is_resumed:
+            raise ValueError("--change-ranks must be used with --resume")
+        self._check_batch_size()
         if self.is_resumed:
             manifest = Manifest.read(Path(options.resume))
             check_inputs(manifest, checksums)
         else:
-            manifest = Manifest(options.command, options.arguments, inputs=checksums)
+            process = process_of_run(self._num_ranks)
+            manifest = Manifest(options.command, options.arguments, inputs=checksums, process=process)
         requested = options.resume or options.out
         self.folder = RunFolder(
             None if requested is None else Path(requested),
@@ -102,9 +109,11 @@ class TrainingRun:
             overwrite=options.overwrite,
             resume=self.is_resumed,
         )
+        self.folder.num_ranks = self._num_ranks
         if self.is_resumed:
             try:
-                self._starting_points = starting_points(self.folder.display_path)
+                required = None if self._changes_ranks else self._num_ranks
+                self._starting_points = starting_points(self.folder.display_path, required)
             except BaseException:
                 self.folder.release(remove=False)
                 raise
@@ -127,9 +136,8 @@ class TrainingRun:
             for kind_of_error in (FloatingPointError, MemoryError, ValueError):
                 if isinstance(error, kind_of_error):
                     message = message_of(error, self.options.command) or "not enough memory"
-                    raised: Any = kind_of_error(f"{message}; {self.what_is_kept()}")
-                    raised.exit_status = 1 if isinstance(error, TrainingError) else 2
-                    raise raised from None
+                    raised = kind_of_error(f"{message}; {self.what_is_kept()}")
+                    raise (with_status_1(raised) if isinstance(error, TrainingError) else raised) from None
 
     def what_is_kept(self) -> str:
         """Return what is kept, and how the run goes on."""
@@ -143,7 +151,11 @@ class TrainingRun:
         words = resume_words(self.options.command, self.folder.folder, folder)
         if words is None or (words[-1] == RESTORE and not self.kept and not update):
             return f"{kept}; begin again with a lower --learning-rate"
-        return f"{kept}; to go on{self._from_earlier_checkpoint()}: {program_name()} {shlex.join(words)}"
+        return f"{kept}; to go on{self._from_earlier_checkpoint()}: {self._command_line(words)}"
+
+    def _command_line(self, words: Sequence[str]) -> str:
+        """Return a command line of this program that has as many processes as this one."""
+        return " ".join([*launcher_words(self._num_ranks), program_name(), shlex.join(words)])
 
     def _from_earlier_checkpoint(self) -> str:
         """Return where an interrupted training goes on, if the checkpoint of its last update was not written."""
@@ -194,7 +206,11 @@ class TrainingRun:
         self.folder.begin()
         with self.interrupts.finishing(), _printed_warnings():
             try:
+                if self.ranks is not None:
+                    fit = partial(self._fit_on_ranks, fit, number)
                 history = fit(model, *arguments, **options)
+            except ChildProcessError as error:  # of another rank
+                raise with_status_1(ChildProcessError(f"{error}; {self.what_is_kept()}")) from None
             except CheckpointError as error:  # it was said when it happened; the model is trained
                 history = error.history
             except TrainingError as error:
@@ -222,7 +238,22 @@ class TrainingRun:
             print(f"glasscell: {reason}; the training goes on without checkpoints", file=sys.stderr)
             return {}
         every = self.options.checkpoint_every
-        return {"checkpoint": folder, "checkpoint_every": every, "resume": goes_on}
+        changed = {"change_ranks": True} if self._changes_ranks else {}
+        return {"checkpoint": folder, "checkpoint_every": every, "resume": goes_on} | changed
+
+    def _check_batch_size(self) -> None:
+        """Raise ValueError if a batch has fewer sequences than there are ranks; the default is for `fit` to check."""
+        for name in ("streams", "batch_size"):
+            size = getattr(self.options, name, None)
+            if size is not None and size < self._num_ranks:
+                option = f"--{name.replace('_', '-')}"
+                raise ValueError(f"{option} must be at least the number of processes, {self._num_ranks}, got {size}")
+
+    def _fit_on_ranks(self, fit: Callable[..., History], number: int, *arguments: Any, **options: Any) -> History:
+        folder = training_folder(self.folder.display_path, number)
+        command = self._command_line([*self.options.command.split(), "--resume", str(self.folder.display_path)])
+        history: History = self.ranks.fit(fit, arguments, options, folder, command)
+        return history
 
     def _follow(self, number: int, state: TrainingState) -> bool:
         self._training, self._number = state.training, number
@@ -336,6 +367,12 @@ class TrainingRun:
         if self.interrupts.finish or self.interrupts.raised:
             raise Interrupted(self.what_is_kept())
         return int(bool(self.failures) or self.error is not None)
+
+
+def with_status_1(error: Exception) -> Exception:
+    """Let a command that ends with this error have the exit status 1 instead of 2."""
+    vars(error)["exit_status"] = 1
+    return error
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import IO, Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,7 +73,9 @@ class TextFiles:
             raise ValueError(f"{names} must have at least one of the {self.unit} of a text, got none")
         return Vocabulary.from_counts(counts, self.unit, size)
 
-    def encode(self, vocabulary: Vocabulary, folder: StrPath | None = None) -> StoredIds:
+    def encode(
+        self, vocabulary: Vocabulary, folder: StrPath | None = None, *, target: IO[bytes] | None = None
+    ) -> StoredIds:
         """Return the ids of the text, in memory or, if they are many, in a temporary file.
 
         Parameters
@@ -81,6 +83,8 @@ class TextFiles:
         vocabulary : Vocabulary
         folder : path, optional
             Where the temporary file is made. Default: the system's folder.
+        target : binary file, optional
+            Empty; gets the ids, however few they are.
 
         Raises
         ------
@@ -89,9 +93,9 @@ class TextFiles:
         """
         if vocabulary.unit != self.unit:
             raise ValueError(f"vocabulary must be of {self.unit}, got {vocabulary.unit}")
-        if self.unit == "bytes" and len(self.files) == 1 and self.num_bytes > IdWriter.MEMORY_LIMIT:
+        if target is None and self.unit == "bytes" and len(self.files) == 1 and self.num_bytes > IdWriter.MEMORY_LIMIT:
             return StoredIds.of_file(self.files[0])
-        writer = IdWriter(vocabulary.id_dtype, folder)
+        writer = IdWriter(vocabulary.id_dtype, folder, target)
         try:
             for file in self.files:
                 for ids in self._ids_of(file, vocabulary):

@@ -85,15 +85,19 @@ class IdWriter:
         Unsigned integers.
     folder : path, optional
         Of the temporary file, which is removed when the ids are no longer used. Default: the system's folder.
+    target : binary file, optional
+        Gets all ids, instead of a temporary file.
     """
 
     MEMORY_LIMIT: ClassVar[int] = 1 << 25  # bytes
 
-    def __init__(self, dtype: DTypeLike, folder: str | os.PathLike[str] | None = None) -> None:
+    def __init__(
+        self, dtype: DTypeLike, folder: str | os.PathLike[str] | None = None, target: IO[bytes] | None = None
+    ) -> None:
         self._dtype, self._folder = np.dtype(dtype), folder
         self._parts: list[NDArray[Any]] = []
         self._num_bytes = 0
-        self._file: IO[bytes] | None = None
+        self._file = target
 
     def write(self, ids: NDArray[Any]) -> None:
         """Append ids.

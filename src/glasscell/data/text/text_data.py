@@ -159,6 +159,7 @@ class TextData:
         split: Split = "streams",
         validation: float = 0.05,
         test: float = 0.0,
+        comm: Any = None,
     ) -> Self:
         """Return the data of files, joined in this order. A text of more than 32 MB is never in memory as a whole.
 
@@ -174,6 +175,9 @@ class TextData:
             different ones, two for each of up to 65,536. Default: the system's.
         vocabulary, vocabulary_size, steps, streams, split, validation, test
             As in the constructor.
+        comm : communicator of mpi4py, optional
+            All of its processes make this call, with the same arguments. One on each machine reads the files and writes
+            the ids, however few, to a temporary file, and the others map that file. Default: this process alone.
 
         Raises
         ------
@@ -182,14 +186,20 @@ class TextData:
         """
         from glasscell.data.text.files import TextFiles  # noqa: PLC0415 - only where it is used
 
+        if isinstance(vocabulary, Vocabulary) and vocabulary_size is not None:
+            raise ValueError("vocabulary_size must be None for a vocabulary that is passed")
+        options: dict[str, Any] = {"steps": steps, "streams": streams, "split": split}
+        options |= {"validation": validation, "test": test}
+        if comm is not None and comm.Get_size() > 1:
+            from glasscell.data.text.shared_ids import shared_text  # noqa: PLC0415
+
+            shared = shared_text(files, vocabulary, vocabulary_size, normalize=normalize, folder=folder, comm=comm)
+            return cls(*shared, **options)
         unit = vocabulary.unit if isinstance(vocabulary, Vocabulary) else vocabulary
         source = TextFiles(files, unit, normalize=normalize)
         if not isinstance(vocabulary, Vocabulary):
             vocabulary = source.vocabulary(vocabulary_size)
-        elif vocabulary_size is not None:
-            raise ValueError("vocabulary_size must be None for a vocabulary that is passed")
-        ids = source.encode(vocabulary, folder)
-        return cls(ids, vocabulary, steps=steps, streams=streams, split=split, validation=validation, test=test)
+        return cls(source.encode(vocabulary, folder), vocabulary, **options)
 
     def __len__(self) -> int:
         return len(self._ids)

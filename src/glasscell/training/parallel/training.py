@@ -32,6 +32,7 @@ from glasscell.training.parallel.comparison import (
 )
 from glasscell.training.parallel.errors import text_of
 from glasscell.training.parallel.evaluation import in_order_of_batches, is_divided, share_of_batches
+from glasscell.training.parallel.lost_ranks import reported_losses
 from glasscell.training.parallel.messages import (
     END,
     EVALUATION,
@@ -316,4 +317,5 @@ def fit_on_ranks(model: Any, data: TrainingData, arguments: Mapping[str, Any]) -
     if ranks.size == 1:
         return Training(model, data, TrainingOptions(**arguments)).run()
     options = ranks.together(lambda: TrainingOptions(**arguments))
-    return ParallelTraining(model, data, options).run()
+    with reported_losses(ranks, options.checkpoint):
+        return ParallelTraining(model, data, options).run()
