@@ -7,7 +7,7 @@ import pytest
 
 from glasscell.cli import copy
 
-sys.path.insert(0, str(Path(__file__).parent))  # for copy_runs
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "training" / "parallel")]  # for copy_runs
 pytest.register_assert_rewrite("copy_runs")
 
 

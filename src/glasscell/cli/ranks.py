@@ -146,14 +146,25 @@ def serve(comm: Any) -> int:
             return int(pickle.loads(content))  # noqa: S301 - of a process of this program
         problem, loaded = "", None
         try:
-            if version != __version__:
-                raise RuntimeError(f"it has version {__version__}, rank 0 has {version}")  # noqa: TRY301
-            loaded = _Unpickler(io.BytesIO(content), texts).load()
+            loaded = load_request(version, content, texts)
         except Exception as error:  # noqa: BLE001 - whatever it is, rank 0 reports it
             problem = f"{type(error).__name__}: {error}"
         problems = comm.allgather(problem)
         if not any(problems):
             _do(kind, loaded, texts, comm)
+
+
+def load_request(version: str, content: bytes, texts: list[Any]) -> Any:
+    """Return the content of a request of rank 0.
+
+    Raises
+    ------
+    RuntimeError
+        If rank 0 has another version of the library.
+    """
+    if version != __version__:
+        raise RuntimeError(f"it has version {__version__}, and rank 0 has {version}")
+    return _Unpickler(io.BytesIO(content), texts).load()
 
 
 def _wait(comm: Any) -> None:
@@ -168,7 +179,6 @@ def _wait(comm: Any) -> None:
 def _do(kind: str, loaded: Any, texts: list[Any], comm: Any) -> None:
     """Take part in a training, or in reading a text. Rank 0 gets the errors, and reports them."""
     from glasscell.data.text.text_data import TextData  # noqa: PLC0415 - only where it is used
-    from glasscell.training.fitting import fit  # noqa: PLC0415
 
     try:
         if kind == TEXT:
@@ -176,9 +186,16 @@ def _do(kind: str, loaded: Any, texts: list[Any], comm: Any) -> None:
             texts.append(TextData.from_files(*arguments, comm=comm, **options))
         else:
             arguments, options, has_callbacks = loaded
-            fit(*arguments, **options, callbacks=[_go_on] * has_callbacks, comm=comm)
+            fit_of_rank(*arguments, **options, callbacks=[_go_on] * has_callbacks, comm=comm)
     except (Exception, KeyboardInterrupt):  # noqa: BLE001, S110 - shared with rank 0 by `fit` and `from_files`
         pass
+
+
+def fit_of_rank(*arguments: Any, **options: Any) -> None:
+    """Call `fit` on a rank that is not the first one."""
+    from glasscell.training.fitting import fit  # noqa: PLC0415 - only where it is used
+
+    fit(*arguments, **options)
 
 
 def _go_on(_: Any) -> None:

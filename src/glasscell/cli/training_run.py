@@ -210,6 +210,7 @@ class TrainingRun:
                     fit = partial(self._fit_on_ranks, fit, number)
                 history = fit(model, *arguments, **options)
             except ChildProcessError as error:  # of another rank
+                self.interrupts.check()
                 raise with_status_1(ChildProcessError(f"{error}; {self.what_is_kept()}")) from None
             except CheckpointError as error:  # it was said when it happened; the model is trained
                 history = error.history

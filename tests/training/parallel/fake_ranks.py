@@ -1,6 +1,7 @@
 """Ranks in one process: a communicator whose processes are threads, with the methods that a training calls."""
 
 import threading
+from collections import defaultdict
 
 import numpy as np
 
@@ -17,6 +18,7 @@ class _Shared:
     def __init__(self, size):
         self.size, self.values = size, [None] * size
         self.barrier = threading.Barrier(size, timeout=TIMEOUT)
+        self.sent = defaultdict(list)  # by `send`: source, destination, tag
         self.aborted, self.mismatch = False, None
 
 
@@ -61,6 +63,17 @@ class FakeComm:
 
     def bcast(self, value, root=0):
         return self._exchange("bcast", value)[root]
+
+    def send(self, value, dest, tag):
+        self._shared.sent[self._rank, dest, tag].append(value)
+
+    def Iprobe(self, source, tag):
+        if self._shared.barrier.broken:
+            raise Aborted("another rank has aborted, or does not come")
+        return bool(self._shared.sent[source, self._rank, tag])
+
+    def recv(self, source, tag):
+        return self._shared.sent[source, self._rank, tag].pop(0)
 
     def Alltoall(self, sent, received):
         parts = self._exchange("Alltoall", np.array(sent))

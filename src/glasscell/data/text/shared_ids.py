@@ -38,7 +38,7 @@ def shared_text(
     ValueError
         If the machines have different texts.
     """
-    rank, leader = comm.Get_rank(), _machine_leader(comm)
+    rank, leader = comm.Get_rank(), machine_leader(comm)
 
     def open_files() -> tuple[TextFiles, Vocabulary | None] | None:
         if rank != leader:
@@ -68,7 +68,7 @@ def shared_text(
     return ids, symbols
 
 
-def _machine_leader(comm: Any) -> int:
+def machine_leader(comm: Any) -> int:
     """Return the first rank on this rank's machine."""
     rank = comm.Get_rank()
     if not hasattr(comm, "Split_type"):

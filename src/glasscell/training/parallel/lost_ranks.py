@@ -1,7 +1,7 @@
 """A message for the user when a rank is lost: killed, or ended together with its machine.
 
 The launcher then ends all other ranks at once, so none of them can print it. Rank 0 therefore starts a small process at
-the beginning of a training, in a session of its own, that waits for the end of rank 0. If rank 0 ends before it has
+the beginning of a training, in a separate session, that waits for the end of rank 0. If rank 0 ends before it has
 dismissed that process, the process prints how the training goes on, to the same standard error.
 """
 
