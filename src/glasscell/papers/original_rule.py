@@ -13,8 +13,8 @@ from glasscell.papers.experiment import Experiment, Outcome, Row, Scores, scores
 
 SOURCE = "Hochreiter & Schmidhuber (1997), experiment"
 INPUTS = (
-    "The inputs of a step act within that step, not one step later. All else follows the text of the paper and its "
-    "number of weights; what these do not define may differ."
+    "The inputs of a step act within that step, not one step later. The network has the paper's number of weights; "
+    "details that this number does not define may differ."
 )
 LOWER_GATE = (
     "From the first weights of the input gate 3 is subtracted: otherwise the state drifts to 25 within a sequence, and "
