@@ -42,6 +42,59 @@ def test_steps_after_the_longest_sequence_are_an_error(layer: Any, options: dict
         model(x, lengths=[3, 5])
 
 
+@pytest.mark.parametrize("layer", [gc.LSTM, gc.GRU, gc.RNN])
+@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"reverse": True}])
+@pytest.mark.parametrize("steps", [6, [5, 7], [False] * 5 + [True] * 3, slice(5, 8, 2)])
+def test_numbers_and_masks_of_steps_after_all_sequences_are_an_error(
+    layer: Any, options: dict[str, Any], steps: Any, rng: np.random.Generator
+) -> None:
+    if layer is not gc.LSTM and "reverse" in options:
+        options = {"bidirectional": True}
+    model, x = layer(2, 3, **options), rng.normal(size=(2, 8, 2))
+    idle = Intervention("h", scale=0.5, steps=steps)
+    with pytest.raises(ValueError, match=f"{NONE_SELECTED} of a sequence, the longest of which has 5, got"):
+        outputs_under(model, idle, x, lengths=[3, 5])
+    mask = np.ones((2, 8), bool)
+    mask[:, 5:] = False
+    with pytest.raises(ValueError, match=NONE_SELECTED):
+        outputs_under(model, idle, x, mask=mask)
+    late = np.roll(mask, 3, axis=1)  # a mask is that of time
+    assert outputs_under(model, idle, x, mask=late) is not None
+    assert outputs_under(model, idle, x, lengths=[3, 8]) is not None  # it changes one of the sequences
+    assert outputs_under(model, idle, x, lengths=[0, 0]) is not None  # there is nothing to change
+
+
+@pytest.mark.parametrize(
+    ("layer", "gate"), [(gc.LSTM, "f"), (gc.LSTM, "z_g"), (gc.LSTM, "x"), (gc.GRU, "r"), (gc.RNN, "z")]
+)
+def test_a_freeze_of_the_first_step_alone_is_an_error(layer: Any, gate: str, rng: np.random.Generator) -> None:
+    model, x = layer(2, 3), rng.normal(size=(2, 4, 2))
+    message = f"freeze of {gate} must have steps that are not the first one to be processed, which has none before it"
+    for steps in (0, [0], slice(0, 1), [True, False, False, False]):
+        first = Intervention(gate, freeze=True, steps=steps)
+        with pytest.raises(ValueError, match=message):
+            outputs_under(model, first, x)
+        with intervene(model, first), pytest.raises(ValueError, match=message):
+            model.stream().push(x[0, 0])
+    for steps in (None, slice(None), [0, 1], slice(0, None, 3)):
+        assert outputs_under(model, Intervention(gate, freeze=True, steps=steps), x) is not None
+    for steps in (None, slice(0, None)):  # all steps, of sequences of one
+        assert outputs_under(model, Intervention(gate, freeze=True, steps=steps), x[:, :1]) is not None
+    state = Intervention("h", freeze=True, steps=0)  # the initial state is held
+    before, after = (y[0] if isinstance(y, tuple) else y for y in (model(x), outputs_under(model, state, x)))
+    assert not np.array_equal(before, after)
+    both = layer(2, 3, bidirectional=True)
+    first = Intervention(gate, freeze=True, steps=0)
+    assert outputs_under(both, first, x) is not None  # the other direction has a step before
+    with pytest.raises(ValueError, match=message):
+        outputs_under(both, first, x, lengths=[1, 1])
+    with pytest.raises(ValueError, match=message):
+        outputs_under(both, Intervention(gate, freeze=True, steps=0, direction="forward"), x)
+    ends = Intervention(gate, freeze=True, steps=[1, 3], direction="reverse")
+    with pytest.raises(ValueError, match=message):
+        outputs_under(both, ends, x, lengths=[2, 4][:1] * 2)
+
+
 def test_a_batch_of_several_may_have_none_of_the_steps(rng: np.random.Generator) -> None:
     model, x, y = gc.LSTM(2, 3, seed=0), rng.normal(size=(3, 8, 2)), rng.normal(size=(3, 8, 3))
     weights = np.ones((3, 8))
@@ -57,6 +110,10 @@ def test_a_batch_of_several_may_have_none_of_the_steps(rng: np.random.Generator)
     assert result.values[0] != result.baseline
     with pytest.raises(ValueError, match="the longest of which has 8"):
         ablation(model, batches, metric, interventions=[Intervention("h", scale=0.0, steps=slice(8, None))])
+    for steps in (7, [6, 7], slice(7, 8)):
+        assert ablation(model, batches, metric, interventions=[Intervention("h", set=0.0, steps=steps)]).values.size
+    with pytest.raises(ValueError, match="freeze of f must have steps that are not the first one to be processed"):
+        ablation(model, batches, metric, interventions=[Intervention("f", freeze=True, steps=0)])
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])

@@ -117,6 +117,12 @@ MIXED = {
 }
 
 
+def first_step(one: Intervention) -> int:
+    if isinstance(one.steps, slice):
+        return one.steps.start or 0
+    return 0 if one.steps is None else int(np.min(one.steps))
+
+
 def mixed(name: str, **where: Any) -> list[Intervention]:
     return MIXED[name[:3]]
 
@@ -125,11 +131,18 @@ def mixed(name: str, **where: Any) -> list[Intervention]:
 @pytest.mark.parametrize("name", LAYERS)
 def test_directions_layers_and_lengths(name, given):
     one, x = layer(name, num_layers=2, bidirectional=True), np.random.default_rng(5).normal(size=(B, T, I))
-    with intervene(one, *mixed(name), Intervention("h", add=0.1, layer=1, direction="reverse", steps=2)):
+    several = [*mixed(name), Intervention("h", add=0.1, layer=1, direction="reverse", steps=2)]
+    with intervene(one, *several):
         y, final, tape = one.forward(x, **given)
         np.testing.assert_allclose(one(x, **given), y, rtol=0, atol=1e-13)
-        for b, length in enumerate(given.get("lengths", [T] * B)):
+    for b, length in enumerate(given.get("lengths", [T] * B)):
+        acting = [other for other in several if first_step(other) < length]
+        with intervene(one, *(acting if length else several)):
             np.testing.assert_allclose(one(x[b], lengths=length), y[b], rtol=0, atol=1e-12)
+        for idle in [other for other in several if length and other not in acting]:  # nothing at all is changed
+            with intervene(one, idle), pytest.raises(ValueError, match="steps must select at least one step"):
+                one(x[b], lengths=length)
+    with intervene(one, *several):
         dy = np.sin(np.arange(y.size)).reshape(y.shape)
         dx, _, gradients = one.backward(tape, dy, final)
 

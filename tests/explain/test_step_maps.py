@@ -261,7 +261,11 @@ def test_an_input_that_does_not_fit_is_an_error(model: Any, x: Any, error: type[
         (np.zeros(I), 2.5, TypeError, "steps must be an integer, got 2.5"),
         (np.zeros((4, I)), 4, ValueError, "steps must be None for a sequence x, got 4"),
         (np.zeros((0, I)), None, ValueError, "x must have at least one step, got none"),
-        (np.zeros((2, 4, I)), None, ValueError, r"x must have shape \(T, I\) with I = 3, got \(2, 4, 3\)"),
+        (np.zeros((2, 4, I + 1)), None, ValueError, r"x must have shape \(T, I\) with I = 3, got \(4, 4\)"),
+        (np.zeros((2, 2, 4, I)), None, ValueError, r"x must have shape \(T, I\) with I = 3, got \(2, 2, 4, 3\)"),
+        (np.zeros((2, 4, I)), 4, ValueError, "steps must be None for sequences x, got 4"),
+        (np.zeros((0, 4, I)), None, ValueError, "x must have at least one sequence, got none"),
+        (np.zeros((2, 0, I)), None, ValueError, "x must have at least one step, got none"),
     ],
 )
 @pytest.mark.parametrize("function", [gc.explain.lyapunov_spectrum, gc.explain.effective_memory])

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike
 
+from glasscell.core.time_order import Index
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
 from glasscell.data.metrics import Metric
@@ -133,17 +134,18 @@ def ablation(
     name, function = named_metric(metric, data)
     sequences = sum(len(batch.inputs) for batch in batches)
     baseline = score(model, batches, name, function)
-    longest = max(_longest(batch) for batch in batches)
+    lengths = np.unique(np.concatenate([_lengths(batch) for batch in batches]))
     values = []
     for group in groups.values():
-        with intervene(model, *group) if len(batches) == 1 else intervene_in_batches(model, group, longest):
+        with intervene(model, *group) if len(batches) == 1 else intervene_in_batches(model, group, lengths):
             values.append(score(model, batches, name, function))
     return Ablation(name, baseline, np.array(values), tuple(groups), tuple(groups.values()), sequences)
 
 
-def _longest(batch: Batch) -> int:
-    """Return the number of steps of the longest sequence."""
-    return batch.inputs.shape[1] if batch.lengths is None else int(np.max(batch.lengths, initial=0))
+def _lengths(batch: Batch) -> Index:
+    """Return the numbers of steps of the sequences."""
+    B, T = batch.inputs.shape[:2]
+    return np.full(B, T) if batch.lengths is None else np.asarray(batch.lengths)
 
 
 def unit_interventions(

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike
 
+from glasscell.core.time_order import Index
 from glasscell.core.types import Array
 from glasscell.explain.intervention import Intervention, select_steps, select_units, symbol_values
 from glasscell.recurrent.step_interventions import StepIntervention
@@ -85,20 +86,20 @@ def intervene(model: Model, *interventions: Intervention) -> AbstractContextMana
 
 
 def intervene_in_batches(
-    model: Model, interventions: Sequence[Intervention], longest: int
+    model: Model, interventions: Sequence[Intervention], lengths: Index
 ) -> AbstractContextManager[Model]:
-    """Return the context of :func:`intervene` for batches, some of which may end before a slice of steps begins.
+    """Return the context of :func:`intervene` for batches, in some of which nothing may be changed.
 
     Parameters
     ----------
     model, interventions
         As for :func:`intervene`.
-    longest : int
-        Number of steps of the longest sequence of all batches, in which a slice of steps must begin.
+    lengths : array of int
+        Numbers of steps of the sequences of all batches, in which something must be changed.
     """
     resolved = [(target, replace(one, may_be_idle=True)) for target, one in _resolve_all(model, interventions)]
     for _, one in resolved:
-        one.check_longest(longest)
+        one.check_acts(lengths)
     return _Block(model, resolved)
 
 
@@ -221,7 +222,8 @@ def resolve(model: Any, one: Intervention) -> list[tuple[Target, StepInterventio
     if len(selected) > 1 and one.patch is not None and not isinstance(one.patch, Trace):
         names = ", ".join(target.name for target in selected)
         raise ValueError(f"patch must be a Trace for several layers or directions, {names}; got {type_name(one.patch)}")
-    return [(target, _step_intervention(target, one)) for target in selected]
+    directions = tuple({target.reverse for target in selected})
+    return [(target, replace(_step_intervention(target, one), directions=directions)) for target in selected]
 
 
 def _select(all_targets: Sequence[Target], one: Intervention) -> list[Target]:

@@ -50,7 +50,7 @@ class Intervention:
         Add to the value.
     freeze : bool
         Hold the value of the step that was processed before. At the first step: the initial state for "c" and "h", no
-        effect otherwise.
+        effect otherwise, so that the first step alone is an error.
     patch : Trace, LayerTrace, or array (T, rows) or (B, T, rows)
         Replace the value by that of another pass at the same step; without B the same for all sequences. An array has
         all rows of the symbol. No gradient passes.
@@ -65,8 +65,8 @@ class Intervention:
     units : int, list, slice or bool mask, optional
         Rows of the symbol: features for "x", units otherwise. Default: all.
     steps : int, list, slice or bool mask, optional
-        Steps of the sequence in time order, from 0, also in the reverse direction. A slice may reach beyond the end,
-        and must begin within the longest sequence of a pass. Default: all.
+        Steps of the sequence in time order, from 0, also in the reverse direction. A slice may reach beyond the end. At
+        least one must be a step of a sequence of the pass. Default: all.
 
     Raises
     ------

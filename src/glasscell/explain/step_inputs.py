@@ -74,6 +74,8 @@ class StepInputs:
         if not len(array):
             raise ValueError("x must have at least one sequence, got none")
         B, T = array.shape[:2]
+        if not T:
+            raise ValueError("x must have at least one step, got none")
         counts = np.full(B, T) if lengths is None else np.asarray(lengths)
         if counts.dtype.kind not in "iu":
             raise TypeError(f"lengths must be integers, got dtype {counts.dtype}")

@@ -17,6 +17,8 @@ from glasscell.core.time_order import Index, TimeOrder
 from glasscell.core.types import Array
 
 Operation = Literal["scale", "set", "clamp", "add", "freeze", "patch"]
+STATES = ("c", "h")
+ALL_STEPS = (slice(None), slice(0, None), slice(None, None, 1), slice(0, None, 1))
 Steps: TypeAlias = "slice | Index | NDArray[np.bool_] | None"  # a slice, numbers or a mask of steps; None: all
 
 
@@ -38,7 +40,9 @@ class StepIntervention:
     text : str
         Its description.
     may_be_idle : bool
-        Whether a slice of steps may begin after the sequences of a pass: one batch of several.
+        Whether it may change nothing in a pass: that of one batch of several.
+    directions : tuple of bool
+        Whether the directions on which the same intervention acts process the steps from the last to the first.
     """
 
     symbol: str
@@ -48,6 +52,7 @@ class StepIntervention:
     value: Any
     text: str
     may_be_idle: bool = False
+    directions: tuple[bool, ...] = (False,)
 
     def selects(self, times: Index) -> NDArray[np.bool_]:
         """Return which numbers of steps in time order are selected.
@@ -78,13 +83,43 @@ class StepIntervention:
         if isinstance(steps, np.ndarray) and steps.dtype != np.bool_ and steps.max() >= T:
             raise ValueError(f"steps must be from 0 to {T - 1} in sequences of {T} steps, got {steps.max()}")
 
-    def check_longest(self, longest: int) -> None:
-        """Raise a ValueError if a slice of steps begins after the longest sequence, which has `longest` steps."""
-        if longest and isinstance(self.steps, slice) and (self.steps.start or 0) >= longest:
+    def check_acts(self, lengths: Index) -> None:
+        """Raise a ValueError if nothing is changed in sequences of these numbers of steps."""
+        times = np.arange(lengths.max(initial=0))[:, None]
+        self._check_acts(np.logical_and(self.selects(times), times < lengths), lengths, reverse=False)
+
+    def _check_acts(self, active: NDArray[np.bool_], lengths: Index, *, reverse: bool) -> None:
+        """Raise a ValueError if an intervention that is active at these steps, in processing order, changes nothing."""
+        if not lengths.any():
+            return  # there is no step
+        steps = self.steps.tolist() if isinstance(self.steps, np.ndarray) else self.steps
+        if not active.any():
             raise ValueError(
-                f"steps must select at least one step of a sequence, the longest of which has {longest}, "
-                f"got {self.steps!r}"
+                "steps must select at least one step of a sequence, the longest of which has "
+                f"{lengths.max()}, got {steps!r:.100}"
             )
+        selects_all = self.steps is None or (isinstance(self.steps, slice) and self.steps in ALL_STEPS)
+        if self.operation == "freeze" and self.symbol not in STATES and not selects_all:
+            k = np.arange(len(active))[:, None]
+            acts = np.zeros(np.broadcast_shapes(active.shape, lengths.shape), np.bool_)
+            for direction in self.directions:
+                acts |= active & (k != (0 if direction == reverse else lengths - 1))
+            if not acts.any():
+                raise ValueError(
+                    f"freeze of {self.symbol} must have steps that are not the first one to be processed, which has "
+                    f"none before it, got {steps!r:.100}"
+                )
+
+    def check_acts_in_stream(self) -> None:
+        """Raise a ValueError if nothing is changed in a stream, whose first step has none before it."""
+        steps = self.steps
+        if steps is None or (isinstance(steps, slice) and steps.stop is None):
+            return
+        if isinstance(steps, slice):
+            last = max(range(steps.start or 0, steps.stop, steps.step or 1))
+        else:
+            last = int(np.flatnonzero(steps).max() if steps.dtype == np.bool_ else steps.max())
+        self.check_acts(np.array([last + 1]))
 
     def bind(
         self, T: int, B: int, order: TimeOrder | None, dtype: np.dtype[np.floating], *, reverse: bool
@@ -94,8 +129,8 @@ class StepIntervention:
         Raises
         ------
         ValueError
-            If a selected step does not exist, a slice of steps begins after the longest sequence, or a patch has other
-            steps or sequences, or no value at a selected step.
+            If a selected step does not exist, nothing is changed in any sequence, or a patch has other steps or
+            sequences, or no value at a selected step.
         """
         self.check_steps(T)
         times = np.arange(T)[:, None]
@@ -107,7 +142,7 @@ class StepIntervention:
         if order is not None:
             active = active & order.valid[:, 0]
         if not self.may_be_idle:
-            self.check_longest(T if order is None else int(np.max(times[order.valid[:, 0]], initial=-1)) + 1)
+            self._check_acts(active, np.array([T]) if order is None else order.lengths, reverse=reverse)
         value = self.value_in(dtype)
         if self.operation == "patch":
             value = self._patch_in_order(value, times, active, B)
@@ -258,7 +293,7 @@ class PassHook:
         """Replace the gradient on the changed value by that on the value before, in place."""
         if symbol not in self._by_symbol:
             return 0.0
-        is_state = symbol in ("c", "h")
+        is_state = symbol in STATES
         self.add_carried(symbol, gradient)
         d_previous = np.zeros_like(gradient) if symbol in self._frozen else None
         bounds = self._by_symbol[symbol]

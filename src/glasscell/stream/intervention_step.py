@@ -14,10 +14,8 @@ from numpy.typing import NDArray
 from glasscell.core.step_hook import StepHook
 from glasscell.core.time_order import Index
 from glasscell.core.types import Array
-from glasscell.recurrent.step_interventions import BoundIntervention, PassHook, StepIntervention
+from glasscell.recurrent.step_interventions import STATES, BoundIntervention, PassHook, StepIntervention
 from glasscell.stream.arena import Arena, Call, Mask
-
-STATES = ("c", "h")
 
 
 class StreamHook(PassHook):
@@ -47,6 +45,7 @@ class StreamHook(PassHook):
         self.held = {symbol: memory.allocate(rows(symbol)) for symbol in sorted(self._frozen - {*STATES})}
         self._batch = memory.batch or 1
         for one in interventions:
+            one.check_acts_in_stream()
             if one.operation == "patch" and one.value.shape[2] not in (1, self._batch):
                 raise ValueError(f"patch must be of one sequence or of {self._batch}, got {one.value.shape[2]}")
 
