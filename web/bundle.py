@@ -1,8 +1,8 @@
 """Bundle ECMAScript modules as one script.
 
 The modules share the scope of one function, in the order in which they run: a name that one exports is declared for
-all of them, so that imports and exports cost nothing. A module with a name that an earlier one has too gets a function
-of its own. Only the Python standard library is needed.
+all of them, so that imports and exports need no code. A module with a name that an earlier one has too is a function
+inside that scope. Only the Python standard library is needed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def bundle(entry: Path) -> str:
     entry : path
         The module that runs last. Modules use this subset of the syntax: ``import { a, b as c } from "./x.js"``,
         ``import * as x from "../shared/x.js"``, ``export`` before a declaration, and ``export { a, b as c }`` with
-        and without ``from``. What another name is given to is read when the module that gives it runs.
+        and without ``from``. A value that is imported under another name is read when the importing module runs.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-// Names of the quantities of a cell, for texts beside their symbols.
+// Names of the quantities of a cell, for texts next to their symbols.
 
 export const GATE_NAMES = { i: "input gate", f: "forget gate", o: "output gate", g: "candidate" };
 
