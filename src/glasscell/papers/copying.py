@@ -19,7 +19,7 @@ from glasscell.training import fit
 
 BATCH_SIZE, HIDDEN_SIZE, UPDATES = 20, 128, 4_000
 LAST = 100  # updates whose mean loss is a score: single losses have peaks without clipping
-QUICK = {"delay": 50, "hidden_size": 64, "updates": 800}
+QUICK = {"delay": 50, "hidden_size": 64, "updates": 3_000}
 
 
 def train_copy_memory(
@@ -83,7 +83,7 @@ EXPERIMENTS = (
         "to 0.0818, and a forget bias of 1 left the plateau too, with 0.0870.",
         seeds=3,
         quick_seeds=1,
-        quick="T = 50, 64 units, 800 updates",
+        quick="T = 50, 64 units, 3,000 updates",
         settings={"forget_bias": ("chrono", 1.0)},
     ),
 )

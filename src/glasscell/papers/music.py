@@ -31,7 +31,7 @@ from glasscell.training import fit, schedules
 KEYS = 88
 BATCH_SIZE = 16
 LARGEST_TRANSPOSITION = 6  # semitones; no roll has a note on the outer 6 keys of a side
-QUICK_UPDATES = 300
+QUICK_UPDATES = 1000
 Rolls: TypeAlias = list[Any]
 
 
@@ -172,7 +172,7 @@ EXPERIMENTS = (
         outcome=partial(outcome, bar=8.4),
         seeds=5,
         quick_seeds=1,
-        quick=f"{QUICK_UPDATES} updates instead of {JSB.updates:,}",
+        quick=f"{QUICK_UPDATES:,} updates instead of {JSB.updates:,}",
         files=("music/JSB_Chorales.npz",),
     ),
     Experiment(
@@ -190,7 +190,7 @@ EXPERIMENTS = (
         outcome=partial(outcome, bar=3.3),
         seeds=3,
         quick_seeds=1,
-        quick=f"{QUICK_UPDATES} updates instead of {NOTTINGHAM.updates:,}",
+        quick=f"{QUICK_UPDATES:,} updates instead of {NOTTINGHAM.updates:,}",
         files=("music/Nottingham.npz",),
     ),
 )

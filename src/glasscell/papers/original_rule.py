@@ -60,13 +60,13 @@ EXPERIMENTS = (
         criterion="all seeds, within 200,000 sequences: the error of every output stays below 0.25 in "
         "10,000 successive sequences",
         differences=(INPUTS, LOWER_GATE),
-        train=partial(train_original, name="noise_free_lag", max_sequences=200_000, quick_sequences=20_000),
+        train=partial(train_original, name="noise_free_lag", max_sequences=200_000, quick_sequences=60_000),
         outcome=partial(outcome, rate=1.0),
         seeds=18,
         remark="All trials succeed, as in the paper, but after about eight times as many sequences. The weight of the "
         "cell becomes negative for one of the two symbols in 10,000 sequences. For the other one it must become "
         "positive, which raises that output at the 99 other steps as well; weights that cancel it there move slowly.",
-        quick="at most 20,000 sequences",
+        quick="at most 60,000 sequences",
     ),
     Experiment(
         name="adding-1997",
@@ -75,13 +75,13 @@ EXPERIMENTS = (
         paper_figure="74,000 sequences; 1 of 2560 wrong in the test",
         criterion=f"all seeds, within 200,000 sequences: {RECENT_CORRECT}",
         differences=(INPUTS, BIASES),
-        train=partial(train_original, name="adding", max_sequences=200_000, quick_sequences=20_000),
+        train=partial(train_original, name="adding", max_sequences=200_000, quick_sequences=100_000),
         outcome=partial(outcome, rate=1.0),
         seeds=6,
         remark="The lag is learned on every seed, with 90 % of the sequences correct in about as many sequences as in "
         "the paper. All errors above 0.04 are at targets below 0.2 or above 0.8, near the ends of the logistic output: "
         "one block does the work, as the input gate with the bias -6 stays closed.",
-        quick="at most 20,000 sequences",
+        quick="at most 100,000 sequences",
     ),
     Experiment(
         name="adding-1997-equal-biases",
@@ -94,13 +94,13 @@ EXPERIMENTS = (
             train_original,
             name="adding",
             max_sequences=500_000,
-            quick_sequences=20_000,
+            quick_sequences=100_000,
             input_gate_bias=(-3.0, -3.0),
         ),
         outcome=partial(outcome, rate=1.0),
         seeds=6,
         remark="Both blocks are used. One seed still has 3 % of the test wrong after 500,000 sequences.",
-        quick="at most 20,000 sequences",
+        quick="at most 100,000 sequences",
     ),
     Experiment(
         name="multiplication-1997",
@@ -110,13 +110,13 @@ EXPERIMENTS = (
         criterion="all seeds, within 3,000,000 sequences: fewer than 140 of the 2000 most recent training "
         "sequences were incorrect",
         differences=(INPUTS, BIASES),
-        train=partial(train_original, name="multiplication", max_sequences=3_000_000, quick_sequences=20_000),
+        train=partial(train_original, name="multiplication", max_sequences=3_000_000, quick_sequences=100_000),
         outcome=partial(outcome, rate=1.0),
         seeds=8,
         quick_seeds=1,
         remark="All seeds meet the criterion, after about three times as many sequences as in the paper. The mean "
         "absolute error is 0.018 to 0.020: the 0.0223 that the paper calls MSE is probably one, see "
         "`tasks/multiplication.py`.",
-        quick="at most 20,000 sequences",
+        quick="at most 100,000 sequences",
     ),
 )
