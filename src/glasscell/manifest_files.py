@@ -1,6 +1,7 @@
 """JSON of manifests and checkpoints, and checksums of the files that they list.
 
-JSON has no NaN and no infinite numbers: here they are objects such as ``{"$": "float", "value": "inf"}``.
+JSON has no NaN and no infinite numbers: here they are objects such as ``{"$": "float", "value": "inf"}``. An object
+with these two names is the value of ``{"$": "object", "value": …}``.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 from glasscell.limits import MemoryBudget, parse_json
 
 KIND = "$"  # entry of an object that is a value which JSON does not have
+ENCODED = {KIND, "value"}  # all entries of such an object
 FLOATS = {"nan": math.nan, "inf": math.inf, "-inf": -math.inf}
 BLOCK = 1 << 20  # bytes read at a time
 
@@ -40,7 +42,8 @@ def encode_floats(value: Any) -> Any:
     """Return a value of JSON in which floats that are not finite are objects."""
     if isinstance(value, float) and not math.isfinite(value):
         return {KIND: "float", "value": repr(float(value))}
-    return _with_items(value, encode_floats)
+    encoded = _with_items(value, encode_floats)
+    return {KIND: "object", "value": encoded} if isinstance(value, Mapping) and value.keys() == ENCODED else encoded
 
 
 def decode_floats(value: Any) -> Any:
@@ -58,9 +61,12 @@ def decode_floats(value: Any) -> Any:
 
 
 def _decode_floats(value: Any) -> Any:
-    if isinstance(value, dict) and value.keys() == {KIND, "value"} and value[KIND] == "float":
-        text = value["value"]
-        return FLOATS[text] if isinstance(text, str) and text in FLOATS else value
+    if isinstance(value, dict) and value.keys() == ENCODED:
+        kind, content = value[KIND], value["value"]
+        if kind == "float":
+            return FLOATS[content] if isinstance(content, str) and content in FLOATS else value
+        if kind == "object" and isinstance(content, dict):
+            return _with_items(content, _decode_floats)
     return _with_items(value, _decode_floats)
 
 

@@ -185,3 +185,18 @@ def test_bad_arguments_are_one_clear_error():
         with pytest.raises(ValueError, match=message):
             network.train(*arguments)
     assert network.run(np.zeros((0, 4, 2))).shape == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"g_range": None}, "g_range must be two numbers, got None"),
+        ({"h_range": 5}, "h_range must be two numbers, got 5"),
+        ({"g_range": (-1e308, 1e308)}, "g_range must be from a lower to a higher number"),
+        ({"weight_range": 1e308}, "weight_range must be at most half the largest number"),
+    ],
+    ids=str,
+)
+def test_ranges_that_are_no_ranges_are_refused(options, message):
+    with pytest.raises(ValueError, match=message):
+        MemoryBlocks(2, 1, **options)

@@ -147,6 +147,8 @@ class MemoryBlocks:
         self.parameters = Parameters(shapes, np.dtype(np.float64))
         self.gradients = self.parameters.zeros_like()
         scale = non_negative_number("weight_range", weight_range)
+        if 2 * scale > np.finfo(np.float64).max:
+            raise ValueError(f"weight_range must be at most half the largest number, got {weight_range!r}")
         self.parameters.vector[:] = as_generator(seed).uniform(-scale, scale, self.parameters.vector.size)
         for gate, values in (("input", input_gate_bias), ("output", output_gate_bias), ("forget", forget_gate_bias)):
             if values is not None:
@@ -340,11 +342,11 @@ class MemoryBlocks:
 
 def _range(name: str, value: tuple[float, float]) -> tuple[float, float]:
     """Return the lower and the upper end of a range."""
-    if len(value) != 2:
-        raise ValueError(f"{name} must be two numbers, got {value!r}")
+    if not hasattr(value, "__len__") or len(value) != 2:
+        raise ValueError(f"{name} must be two numbers, got {value!r:.100}")
     low, high = (finite_number(name, end) for end in value)
-    if low >= high:
-        raise ValueError(f"{name} must be from a lower to a higher number, got {value!r}")
+    if not 0 < high - low < np.inf:
+        raise ValueError(f"{name} must be from a lower to a higher number, got {value!r:.100}")
     return low, high
 
 

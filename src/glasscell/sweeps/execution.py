@@ -121,6 +121,8 @@ class RunsOnExecutor:
                 raise _not_picklable(error) from error
             first_line = str(error).partition("\n")[0]
             raise ExecutorError(f"{type(error).__name__}: {first_line}".removesuffix(": ")) from error
+        if not isinstance(row, dict):
+            raise TypeError(f"executor must return the results of functions, got {type_name(row)}")
         return row
 
 

@@ -142,7 +142,8 @@ def _seeds(seeds: Any) -> tuple[int, ...]:
         number = positive_integer("seeds", int(seeds) if isinstance(seeds, np.integer) else seeds)
         check_number(number)
         return tuple(range(number))
-    result = tuple(non_negative_integer("seeds", seed) for seed in _as_list("seeds", seeds, "a number or a list"))
+    given = _as_list("seeds", seeds, "a number or a list")
+    result = tuple(non_negative_integer("seeds", plain("seeds", seed)) for seed in given)
     _check_different("seeds", result)
     return result
 
@@ -162,6 +163,7 @@ def _as_list(name: str, values: Any, rule: str) -> Sequence[Any]:
         raise TypeError(f"{name} must be {rule} of values, got {values!r:.100}")
     if not values:
         raise ValueError(f"{name} must have at least one value, got none")
+    check_number(len(values))  # before they are copied
     return values
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from typing import Any
 
 from glasscell.sweeps.rows import Row, plain_scalar
@@ -44,7 +45,7 @@ def run(job: Job) -> Row:
     }
     start = time.perf_counter()
     try:
-        returned = job.train(seed=job.seed, **job.setting)
+        returned = job.train(seed=job.seed, **deepcopy(dict(job.setting)))  # which it may change
         row["scores"], curve = _split(returned)
         if curve:
             row["curve"] = curve
@@ -66,7 +67,7 @@ def _split(returned: Any) -> tuple[dict[str, Any], dict[str, list[float]]]:
     for name in scores:
         if not isinstance(name, str):
             raise TypeError(f"train must return names of scores that are text, got {name!r:.100}")
-    return {name: plain_scalar(f"score {name}", value) for name, value in scores.items()}, curve
+    return {str(name): plain_scalar(f"score {name}", value) for name, value in scores.items()}, curve
 
 
 def last_scores(history: History) -> dict[str, Any]:

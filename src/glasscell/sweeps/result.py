@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from glasscell.atomic_files import StrPath
 from glasscell.sweeps.grid import Grid
 from glasscell.sweeps.row_file import ROWS_FILE, parse
-from glasscell.sweeps.rows import Row
+from glasscell.sweeps.rows import Row, key_of, plain
 from glasscell.sweeps.summary import SettingSummary, is_number, rows_by_setting, summarize
 from glasscell.sweeps.tables import format_rows
 from glasscell.validation import choice
@@ -97,6 +97,8 @@ class SweepResult:
             In "csv" median and quartiles are columns of all digits.
         """
         choice("format", format, ("text", "markdown", "csv"))
+        if isinstance(scores, str) or not isinstance(scores, Sequence | None):
+            raise TypeError(f"scores must be a list of names, got {scores!r:.100}")
         for name in scores or ():
             self._check_score(name)
         return format_rows(self.summary(), list(self.grid), list(self.scores if scores is None else scores), format)
@@ -121,11 +123,11 @@ class SweepResult:
         """
         from glasscell.models.files import load  # noqa: PLC0415 - only where it is used
 
-        for name, value in setting.items():
+        for name in setting:
             choice("a name of the setting", name, list(self.grid))
-            choice(name, value, self.grid[name])
+        keys = {name: self._key(name, value) for name, value in setting.items()}
         rows = [row for row in self.rows if row["status"] == "finished"]
-        rows = [row for row in rows if all(row["setting"][name] == value for name, value in setting.items())]
+        rows = [row for row in rows if all(key_of({}, row["setting"][name]) == key for name, key in keys.items())]
         names = [row["scores"].get("model") for row in rows]
         if self.folder is None or not all(isinstance(name, str) and Path(name).name == name for name in names):
             raise ValueError('rows must have the score "model", the name of a file in the folder of the rows')
@@ -167,6 +169,15 @@ class SweepResult:
         elif over not in names:
             raise ValueError(f"over must be one of {', '.join([*names, 'update'])}, got {over!r:.100}")
         return plots.plot_score(self.grid, self.summary(), score, over, ax)
+
+    def _key(self, name: str, value: Any) -> str:
+        """Return the key of this value of the grid, or of one that equals it; 1, 1.0 and True are different."""
+        keys = {key_of({}, known): known for known in self.grid[name]}
+        key = key_of({}, plain(name, value))
+        if key not in keys:
+            choice(name, value, self.grid[name])
+            key = next(key for key, known in keys.items() if known == value)
+        return key
 
     def _check_score(self, name: str) -> None:
         if name not in self.scores:

@@ -111,6 +111,8 @@ class RowFile:
 
     Attributes
     ----------
+    path, absolute : Path
+        As it was passed, and independent of the current folder, which a training function may change.
     rows : dict of str to Row
         Those of earlier parts of the sweep, by key.
 
@@ -128,6 +130,7 @@ class RowFile:
 
     def __init__(self, path: StrPath, grid: Grid, *, resume: bool) -> None:
         self.path = Path(path)
+        self.absolute = self.path.absolute()
         self.rows: dict[str, Row] = {}
         self._descriptor: int | None = self._open()
         self._is_new = True
@@ -235,7 +238,7 @@ class RowFile:
         if descriptor is not None:
             if self._is_new:
                 with suppress(OSError):
-                    self.path.unlink()
+                    self.absolute.unlink()
             os.close(descriptor)
 
     def close_descriptor(self) -> None:

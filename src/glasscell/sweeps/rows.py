@@ -14,6 +14,8 @@ from glasscell.limits import MemoryBudget, parse_json
 from glasscell.manifest_files import decode_floats, encode_floats
 
 Score: TypeAlias = float | int | bool | str | None
+MAX_BITS = 1000  # of an integer: it must be a finite float in summaries, and have digits in JSON
+MAX_NESTING = 20  # of lists in a value of the grid
 CHECKSUM = re.compile(rb'(\{.*), "crc32": "([0-9a-f]{8})"\}', re.DOTALL)
 
 
@@ -45,18 +47,20 @@ class Row(TypedDict):
     curve: NotRequired[dict[str, list[float]]]
 
 
-def plain(name: str, value: Any) -> Any:
+def plain(name: str, value: Any, level: int = 0) -> Any:
     """Return a value as one that JSON can hold: a number, a text, a truth value, None, or a list or tuple of these.
 
     NumPy's numbers become those of Python, with the same value.
 
     Raises
     ------
-    TypeError
-        If it is anything else.
+    TypeError, ValueError
+        If it is anything else, an integer of more than 1000 bits, or a list that is nested too deep.
     """
     if isinstance(value, list | tuple):
-        items = [plain(name, item) for item in value]
+        if level == MAX_NESTING:
+            raise ValueError(f"{name} must have at most {MAX_NESTING} levels of lists, got more")
+        items = [plain(name, item, level + 1) for item in value]
         return items if isinstance(value, list) else tuple(items)
     return plain_scalar(name, value, "a number, text, truth value, None, or a list of these")
 
@@ -66,8 +70,8 @@ def plain_scalar(name: str, value: Any, rule: str = "a number, text, truth value
 
     Raises
     ------
-    TypeError
-        If it is anything else.
+    TypeError, ValueError
+        If it is anything else, or an integer of more than 1000 bits.
     """
     if isinstance(value, np.generic) or (isinstance(value, np.ndarray) and value.ndim == 0):
         value = value.item()
@@ -75,6 +79,8 @@ def plain_scalar(name: str, value: Any, rule: str = "a number, text, truth value
         return float(value)
     if value is None or isinstance(value, bool):
         return value
+    if isinstance(value, int) and value.bit_length() > MAX_BITS:
+        raise ValueError(f"{name} must be an integer of at most {MAX_BITS} bits, got one of {value.bit_length()} bits")
     for kind in (int, float, str):
         if isinstance(value, kind):
             return kind(value)

@@ -57,7 +57,7 @@ def sweep(
         is called with each new row, after it has been written.
     **grid : sequence of values
         Numbers, texts, truth values, None, or lists of these, by the name of the argument of `train`. NumPy's numbers
-        are passed as those of Python.
+        are passed as those of Python. Integers have at most 1000 bits.
 
     Returns
     -------
@@ -125,6 +125,7 @@ class _Sweep:
     def __init__(self, train: Callable[..., Any], grid: Grid, row_file: RowFile | None, *, retry_failed: bool) -> None:
         self._grid, self._file, self._all = grid, row_file, grid.runs
         self._rows: dict[str, Row] = {}
+        self._ended: set[str] = set()  # runs of this sweep that have a row
         for key, row in ({} if row_file is None else row_file.rows).items():
             self._rows[key] = {**row, "setting": self._all[key][0]}  # with tuples, which JSON has as lists
         repeated = {key for key, row in self._rows.items() if retry_failed and row["status"] == "failed"}
@@ -160,6 +161,9 @@ class _Sweep:
 
     def _add(self, row: Row, report: RowReporter) -> None:
         key = key_of(row["setting"], row["seed"])
+        if key not in self._all or key in self._ended:
+            raise TypeError("executor must return the result of each function once, got one of another run")
+        self._ended.add(key)
         self._rows[key] = row
         if self._file is not None:
             self._file.append(row)
@@ -175,5 +179,5 @@ class _Sweep:
         return f"{number} are kept in {self._file.path}: resume=True goes on"
 
     def _result(self) -> SweepResult:
-        folder = None if self._file is None else self._file.path.parent
+        folder = None if self._file is None else self._file.absolute.parent
         return SweepResult(self._grid, [self._rows[key] for key in self._all if key in self._rows], folder)
