@@ -65,7 +65,8 @@ def page(results: Sequence[Reproduction]) -> str:
     parts = [INTRODUCTION, table(results), *map(section, results)]
     missing = [name for name in order if name not in {result.name for result in results}]
     if missing:
-        parts.append(f"## Without a result\n\nNot run in full yet: {', '.join(missing)}.\n")
+        lines = [f"- {name}. {EXPERIMENTS[name].remark}".rstrip() for name in missing]
+        parts.append("\n".join(["## Without a result", "", "Not run in full yet:", "", *lines]) + "\n")
     return "\n".join(parts)
 
 
