@@ -25,6 +25,12 @@ This page is generated from docs/papers/*.json by `make papers-page`; each of th
     glasscell reproduce --all --quick              # all, with fewer seeds and smaller sizes: 5 minutes on 2 busy cores
     glasscell reproduce jsb-chorales --data FOLDER # the user's data: FOLDER/music/JSB_Chorales.npz
 
+Seeds are 0, 1, …; `--seeds N` sets their number, `--processes N` runs several at a time. The folder of `--out` (default
+`runs/papers`) gets NAME.jsonl with one row per training as it ends, NAME.json and NAME.md. After an interruption
+`--continue` keeps the rows and adds the others. The repository has no data: `--data` names a folder, in which `--list`
+states the files; `papers/music.py` describes those of music. A name that does not exist is an error that lists the
+nearest ones. The exit status is 1 if a criterion is missed or a training fails; quick runs decide no criterion.
+
 What is reproduced is the *claim* of a paper: which task is solved, and after about how much training. The set-up
 differs from that of the paper in the ways that each section states: the numbers do not show which method is better.
 Settings are those of the code in `papers/`, the same for all seeds. If they were chosen at all, it was on seeds from
