@@ -89,7 +89,11 @@ def test_generalisation_beyond_training(rng):
         (lambda: RepeatCopy(8, 3, 2), ValueError, "max_length must be at least min_length = 3, got 2"),
         (lambda: RepeatCopy(min_repeats=0), ValueError, "min_repeats must be at least 1, got 0"),
         (lambda: RepeatCopy(max_repeats=2.0), TypeError, "max_repeats must be an integer, got 2.0"),
-        (lambda: RepeatCopy().batch_of(1, 2, 0, None), ValueError, "repeats must be at least 1, got 0"),
+        (
+            lambda: RepeatCopy().batch_of(1, 2, 0, np.random.default_rng(0)),
+            ValueError,
+            "repeats must be at least 1, got 0",
+        ),
     ],
 )
 def test_options_are_checked(make, error, message):

@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike
 
 from glasscell.data.batch import Batch
 from glasscell.data.metrics import Metric
-from glasscell.tasks.generated import GeneratedTask, check_min_length, check_seed
+from glasscell.tasks.generated import GeneratedTask, check_draw, check_min_length, check_seed
 from glasscell.tasks.marked_numbers import FIRST_CHOICES, draw_marked_numbers, is_correct, sequence_accuracy
 
 __all__ = ["Adding", "is_correct", "sequence_accuracy"]
@@ -76,6 +76,7 @@ class Adding(GeneratedTask):
         Batch
             Steps after the end of a sequence are 0.
         """
+        dtype = check_draw(size, rng, dtype)
         drawn = draw_marked_numbers(size, self.min_length, -1, rng, dtype)
         total = (drawn.marked * ~drawn.is_first).sum(axis=1, keepdims=True)
         return Batch(drawn.inputs, 0.5 + total / 4, None, drawn.lengths)

@@ -29,7 +29,7 @@ from glasscell.core.types import Array
 from glasscell.data.batch import AnyArray, Batch
 from glasscell.data.metrics import Metric, WeightedSum
 from glasscell.tasks.embedded_reber import ALLOWED, GRAMMAR, SYMBOLS
-from glasscell.tasks.generated import TEST, VALIDATION, GeneratedTask, check_seed
+from glasscell.tasks.generated import TEST, VALIDATION, GeneratedTask, check_draw, check_seed, outputs_like
 from glasscell.validation import positive_integer, positive_number
 
 TOLERANCE = 0.49  # largest absolute error of each output of a correct prediction
@@ -48,14 +48,14 @@ Push = Callable[[Array], Array]
 
 def correct_steps(outputs: Array, batch: Batch, tolerance: float = TOLERANCE) -> NDArray[np.bool_]:
     """Return at which steps the errors of all outputs are below the tolerance, (B, T), from logits (B, T, 7)."""
-    errors: AnyArray = np.abs(_sigmoid(outputs) - batch.targets)
+    errors: AnyArray = np.abs(_sigmoid(outputs_like(outputs, batch.targets)) - batch.targets)
     correct: NDArray[np.bool_] = errors.max(axis=-1) < tolerance
     return correct
 
 
 def is_correct(outputs: Array, batch: Batch, tolerance: float = TOLERANCE) -> NDArray[np.bool_]:
     """Return which streams of a batch have no error, (B,)."""
-    errors: AnyArray = np.abs(_sigmoid(outputs) - batch.targets)
+    errors: AnyArray = np.abs(_sigmoid(outputs_like(outputs, batch.targets)) - batch.targets)
     correct: NDArray[np.bool_] = errors.max(axis=(1, 2)) < tolerance
     return correct
 
@@ -169,9 +169,11 @@ class ContinualReber(GeneratedTask):
 
     def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Iterator[Batch]:
         """Yield the windows of `size` new streams, each of which continues the one before."""
+        dtype = check_draw(size, rng, dtype)
         return self._windows(size, np.random.default_rng(rng.integers(2**63, size=2)), dtype)
 
     def _windows(self, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Iterator[Batch]:
+        dtype = check_draw(size, rng, dtype)
         state = np.zeros(size, np.int64)
         for k in range(self.num_batches):
             ids, states = _walk(state, rng, self.steps)

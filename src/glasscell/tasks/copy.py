@@ -12,7 +12,6 @@ features are 0, so that silence differs from a 0 bit.
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
 
-import operator
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,8 +24,8 @@ from glasscell.core.cached import cached_property
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
 from glasscell.tasks.binary import MAX_WIDTH, Bits, Integers, check_width, decode, encode, to_bits
-from glasscell.tasks.generated import EndlessTask
-from glasscell.validation import validate_bits
+from glasscell.tasks.generated import EndlessTask, check_draw, check_seed
+from glasscell.validation import float_dtype, validate_bits
 
 Mode: TypeAlias = Literal["recall", "echo"]
 
@@ -80,9 +79,7 @@ class Copy(EndlessTask):
                 raise ValueError(f"{name} must be a multiple of bits_per_step = {self.bits_per_step}, got {value}")
         if self.shortest_width > self.width:
             raise ValueError(f"min_width must be at most width = {self.width}, got {self.shortest_width}")
-        object.__setattr__(self, "seed", operator.index(self.seed))
-        if self.seed < 0:
-            raise ValueError(f"seed must be 0 or more, got {self.seed}")
+        object.__setattr__(self, "seed", check_seed(self.seed))
         object.__setattr__(self, "held_out", float(self.held_out))
         if not 0 < self.held_out < 1:
             raise ValueError(f"held_out must be between 0 and 1, got {self.held_out!r}")
@@ -120,6 +117,7 @@ class Copy(EndlessTask):
         Batch
             T is that of the longest sequence drawn; shorter ones end with silent steps of weight 0.
         """
+        dtype = check_draw(size, rng, dtype)
         batch = self._build_batch(self._draw(size, rng), dtype)
         if self.noise:
             bits = batch.inputs[:, :, : self.bits_per_step]
@@ -196,7 +194,7 @@ class Copy(EndlessTask):
         return self._build_batch(arrays, dtype)
 
     def _build_batch(self, payloads: list[Bits], dtype: DTypeLike = np.float32) -> Batch:
-        k = self.bits_per_step
+        dtype, k = float_dtype(dtype), self.bits_per_step
         steps = [np.reshape(bits, (len(bits), np.shape(bits)[1] // k, k)) for bits in map(np.asarray, payloads)]
         B, S = sum(map(len, steps)), max((bits.shape[1] for bits in steps), default=0)
         T = 2 * S + 1 if self.mode == "recall" else S

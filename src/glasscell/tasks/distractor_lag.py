@@ -30,7 +30,7 @@ from glasscell.core.layouts import feature_major_zeros
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
 from glasscell.data.metrics import Metric, WeightedSum
-from glasscell.tasks.generated import GeneratedTask, check_seed, largest_errors
+from glasscell.tasks.generated import GeneratedTask, check_draw, check_seed, class_outputs, largest_errors
 from glasscell.tasks.noise_free_lag import check_lag
 from glasscell.validation import choice, positive_integer
 
@@ -45,7 +45,7 @@ def is_correct(outputs: Array, batch: Batch) -> NDArray[np.bool_]:
     They are within 0.25 of 0 or 1 (2b: outputs at every step) or within 0.2 (2c: outputs of the last step). A training
     of the paper is successful if 10,000 random sequences in succession are correct.
     """
-    per_step = batch.targets.ndim == 2
+    outputs, per_step = class_outputs(outputs, batch.targets), batch.targets.ndim == 2
     last = (outputs[:, -1], batch.targets[:, -1]) if per_step else (outputs, batch.targets)
     correct: NDArray[np.bool_] = largest_errors(*last) < TOLERANCES["2b" if per_step else "2c"]
     return correct
@@ -142,6 +142,7 @@ class DistractorLag(GeneratedTask):
         Batch
             Steps after the end of a sequence are 0.
         """
+        dtype = check_draw(size, rng, dtype)
         is_y = rng.integers(2, size=size)
         return self._every_symbol(is_y, rng, dtype) if self.experiment == "2b" else self._last_symbol(is_y, rng, dtype)
 

@@ -25,8 +25,8 @@ from glasscell.core.layouts import feature_major_zeros
 from glasscell.core.types import Array
 from glasscell.data.batch import AnyArray, Batch
 from glasscell.data.metrics import Metric, WeightedSum
-from glasscell.tasks.generated import EndlessTask, check_seed
-from glasscell.validation import positive_integer
+from glasscell.tasks.generated import EndlessTask, check_draw, check_seed, class_outputs
+from glasscell.validation import float_dtype, positive_integer
 
 SYMBOLS = "BTPSXVE"  # the features of a step: 1 for its symbol
 REBER = (("T2", "P3"), ("S2", "X4"), ("T3", "V5"), ("X3", "S6"), ("P4", "V6"))  # transitions of states 1 to 5
@@ -62,6 +62,7 @@ def allowed_symbols(batch: Batch) -> NDArray[np.bool_]:
 def is_correct(outputs: Array, batch: Batch) -> NDArray[np.bool_]:
     """Return which strings meet the criterion of the paper, (B,): the allowed symbols have the largest outputs."""
     allowed = allowed_symbols(batch)
+    outputs = class_outputs(outputs, batch.targets)
     smallest = np.where(allowed, outputs, np.inf).min(axis=-1)
     largest = np.where(allowed, -np.inf, outputs).max(axis=-1)
     correct: NDArray[np.bool_] = ((smallest > largest) | (_weights(batch) == 0)).all(axis=1)
@@ -194,6 +195,7 @@ class EmbeddedReber(EndlessTask):
         -------
         Batch
         """
+        dtype = check_draw(size, rng, dtype)
         ids, lengths = self._training_ids
         drawn = rng.integers(len(ids), size=size)
         lengths = lengths[drawn]
@@ -243,6 +245,7 @@ def _ids(strings: Sequence[str]) -> tuple[AnyArray, NDArray[np.int64]]:
 
 def _batch(ids: AnyArray, lengths: NDArray[np.int64], dtype: DTypeLike) -> Batch:
     """Return a batch for ids (B, T + 1) and numbers of steps (B,)."""
+    dtype = float_dtype(dtype)
     B, T = len(ids), ids.shape[1] - 1
     valid = np.arange(T) < lengths[:, None]
     inputs = feature_major_zeros((B, T, len(SYMBOLS)), dtype)

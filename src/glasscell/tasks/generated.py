@@ -8,11 +8,11 @@ from functools import partial
 from typing import ClassVar
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.core.types import Array
 from glasscell.data.batch import AnyArray, Batch
-from glasscell.validation import integer, positive_integer
+from glasscell.validation import float_dtype, integer, non_negative_integer, positive_integer, type_name
 
 VALIDATION, TEST = 1, 2  # second number of the seed; generators with other seeds are independent
 TEST_SEQUENCES = 2560  # in Hochreiter & Schmidhuber (1997)
@@ -55,6 +55,38 @@ class GeneratedTask(EndlessTask):
         return self.batch(size, np.random.default_rng([self.seed, TEST]), dtype)
 
 
+def check_draw(size: int, rng: np.random.Generator, dtype: DTypeLike) -> np.dtype[np.floating]:
+    """Return the dtype of a batch, if these are the arguments of :meth:`EndlessTask.batch`.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the size is no integer of at least 0, `rng` no generator, or the dtype neither float32 nor float64.
+    """
+    non_negative_integer("size", size)
+    if not isinstance(rng, np.random.Generator):
+        raise TypeError(f"rng must be a numpy.random.Generator, got {type_name(rng)}")
+    return float_dtype(dtype)
+
+
+def outputs_like(outputs: ArrayLike, targets: AnyArray) -> Array:
+    """Return outputs as an array, if they have the shape of the targets: otherwise they would be broadcast."""
+    array: Array = np.asarray(outputs)
+    if array.shape != targets.shape:
+        raise ValueError(f"outputs must have the shape of the targets, {targets.shape}, got {array.shape}")
+    return array
+
+
+def class_outputs(outputs: ArrayLike, targets: AnyArray) -> Array:
+    """Return outputs as an array, if they have one number per class for each of the targets."""
+    array: Array = np.asarray(outputs)
+    if array.shape[:-1] != targets.shape or not array.ndim:
+        raise ValueError(
+            f"outputs must have the shape of the targets, {targets.shape}, and an axis of classes, got {array.shape}"
+        )
+    return array
+
+
 def check_seed(seed: int) -> int:
     """Return the seed, if it is an integer of at least 0."""
     if integer("seed", seed) < 0:
@@ -76,6 +108,7 @@ def random_lengths(size: int, min_length: int, rng: np.random.Generator) -> np.n
 
 def largest_errors(outputs: Array, targets: AnyArray) -> NDArray[np.float64]:
     """Return the largest error of the probabilities of all classes: logits (..., classes), class numbers (...)."""
+    outputs = class_outputs(outputs, targets)
     odds = np.exp(outputs - outputs.max(axis=-1, keepdims=True), dtype=np.float64)
     errors: NDArray[np.float64] = odds / odds.sum(axis=-1, keepdims=True)
     target = targets[..., None]

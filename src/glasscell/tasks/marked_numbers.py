@@ -11,7 +11,7 @@ from glasscell.core.layouts import feature_major_zeros
 from glasscell.core.types import Array
 from glasscell.data.batch import AnyArray, Batch
 from glasscell.data.metrics import WeightedSum
-from glasscell.tasks.generated import random_lengths
+from glasscell.tasks.generated import outputs_like, random_lengths
 
 TOLERANCE = 0.04  # largest absolute error of a correct sequence, in the paper
 FIRST_CHOICES = 10  # steps of which the first marked number is one
@@ -24,7 +24,7 @@ def sequence_accuracy(outputs: Array, batch: Batch) -> WeightedSum:
 
 def is_correct(outputs: Array, targets: Array) -> NDArray[np.bool_]:
     """Return which sequences meet the criterion of the paper, (B,)."""
-    correct: NDArray[np.bool_] = np.abs(outputs - targets).max(axis=-1) < TOLERANCE
+    correct: NDArray[np.bool_] = np.abs(outputs_like(outputs, targets) - targets).max(axis=-1) < TOLERANCE
     return correct
 
 

@@ -20,7 +20,7 @@ from numpy.typing import DTypeLike
 
 from glasscell.data.batch import Batch
 from glasscell.data.metrics import Metric
-from glasscell.tasks.generated import GeneratedTask, check_min_length, check_seed
+from glasscell.tasks.generated import GeneratedTask, check_draw, check_min_length, check_seed
 from glasscell.tasks.marked_numbers import (
     FIRST_CHOICES,
     draw_marked_numbers,
@@ -86,6 +86,7 @@ class Multiplication(GeneratedTask):
         Batch
             Steps after the end of a sequence are 0.
         """
+        dtype = check_draw(size, rng, dtype)
         drawn = draw_marked_numbers(size, self.min_length, 0, rng, dtype)
         factors = np.where(drawn.is_first, drawn.marked.dtype.type(1), drawn.marked)
         return Batch(drawn.inputs, factors.prod(axis=1, keepdims=True), None, drawn.lengths)

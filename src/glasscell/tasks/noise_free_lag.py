@@ -24,7 +24,7 @@ from glasscell.core.layouts import feature_major_zeros
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
 from glasscell.data.metrics import Metric, WeightedSum
-from glasscell.tasks.generated import GeneratedTask, check_seed, largest_errors
+from glasscell.tasks.generated import GeneratedTask, check_draw, check_seed, largest_errors
 from glasscell.validation import positive_integer
 
 TOLERANCE = 0.25  # largest absolute error of all outputs of a correct sequence, in the paper
@@ -114,6 +114,7 @@ class NoiseFreeLag(GeneratedTask):
         -------
         Batch
         """
+        dtype = check_draw(size, rng, dtype)
         p = self.lag
         ids = np.tile(np.arange(-1, p), (size, 1))
         ids[:, 0] = ids[:, p] = p - 1 + rng.integers(2, size=size)

@@ -25,7 +25,7 @@ from numpy.typing import DTypeLike
 from glasscell.core.layouts import feature_major_zeros
 from glasscell.data.batch import AnyArray, Batch
 from glasscell.data.metrics import Metric
-from glasscell.tasks.generated import GeneratedTask, check_seed
+from glasscell.tasks.generated import GeneratedTask, check_draw, check_seed
 from glasscell.tasks.vector_copy import bits_per_sequence, check_range, correct_prefix, is_correct
 from glasscell.validation import positive_integer
 
@@ -111,6 +111,7 @@ class RepeatCopy(GeneratedTask):
         Batch
             Steps after the end of a sequence are 0, with weight 0.
         """
+        dtype = check_draw(size, rng, dtype)
         counts = rng.integers(self.min_length, self.max_length, size, endpoint=True)
         repeats = rng.integers(self.min_repeats, self.max_repeats, size, endpoint=True)
         return self._build_batch(counts, repeats, rng, dtype)
@@ -119,6 +120,7 @@ class RepeatCopy(GeneratedTask):
         self, size: int, length: int, repeats: int, rng: np.random.Generator, dtype: DTypeLike = np.float32
     ) -> Batch:
         """Return `size` random sequences of `length` vectors and `repeats` copies, which may be outside the ranges."""
+        dtype = check_draw(size, rng, dtype)
         counts = np.full(size, positive_integer("length", length))
         return self._build_batch(counts, np.full(size, positive_integer("repeats", repeats)), rng, dtype)
 

@@ -35,8 +35,8 @@ from glasscell.data.csv_tables import parse_numbers
 from glasscell.data.lines import lines_of
 from glasscell.data.metrics import Metric
 from glasscell.limits import max_decompressed
-from glasscell.tasks.generated import check_seed
-from glasscell.validation import as_array, positive_number, probability
+from glasscell.tasks.generated import check_draw, check_seed, class_outputs
+from glasscell.validation import as_array, float_dtype, positive_integer, positive_number, probability
 
 if TYPE_CHECKING:
     from glasscell.atomic_files import StrPath
@@ -49,7 +49,7 @@ LARGEST_BYTE = 255
 
 def is_correct(outputs: Array, batch: Batch) -> NDArray[np.bool_]:
     """Return which digits have the largest logit, (B,)."""
-    correct: NDArray[np.bool_] = outputs.argmax(axis=-1) == batch.targets
+    correct: NDArray[np.bool_] = class_outputs(outputs, batch.targets).argmax(axis=-1) == batch.targets
     return correct
 
 
@@ -202,16 +202,22 @@ class RowDigits:
 
     def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Iterator[Batch]:
         """Return an iterator over all training images in random order; the last batch may be smaller."""
+        dtype = check_draw(size, rng, dtype)
+        positive_integer("size", size)
         order = rng.permutation(self.training_indices)
         return (self.make_batch(order[start : start + size], dtype) for start in range(0, len(order), size))
 
     def batch(self, size: int, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Batch:
         """Return `size` training images, drawn with replacement."""
+        dtype = check_draw(size, rng, dtype)
         return self.make_batch(rng.choice(self.training_indices, size), dtype)
 
     def make_batch(self, indices: ArrayLike, dtype: DTypeLike = np.float32) -> Batch:
         """Return the images of these indices, such as all: ``range(len(task.images))``."""
-        chosen = np.asarray(indices, np.intp)
+        dtype, numbers = float_dtype(dtype), np.asarray(indices)
+        if numbers.size and numbers.dtype.kind not in "iu":
+            raise TypeError(f"indices must be integers, got dtype {numbers.dtype}")
+        chosen = numbers.astype(np.intp)
         images = self.images[chosen]
         inputs = feature_major_zeros(images.shape, dtype)
         np.divide(images, self.maximum, out=inputs, casting="unsafe")

@@ -23,6 +23,7 @@ from glasscell.data.batch import AnyArray, Batch
 from glasscell.data.metrics import Metric, WeightedSum
 from glasscell.tasks.generated import (
     GeneratedTask,
+    check_draw,
     check_min_length,
     check_seed,
     largest_errors,
@@ -113,6 +114,7 @@ class TemporalOrder(GeneratedTask):
         Batch
             Steps after the end of a sequence are 0.
         """
+        dtype = check_draw(size, rng, dtype)
         rows = np.arange(size)
         lengths = random_lengths(size, self.min_length, rng)
         longest = int(lengths.max(initial=0))

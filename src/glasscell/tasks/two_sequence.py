@@ -28,7 +28,7 @@ from glasscell.core.layouts import feature_major_zeros
 from glasscell.core.types import Array
 from glasscell.data.batch import AnyArray, Batch
 from glasscell.data.metrics import Metric, WeightedSum
-from glasscell.tasks.generated import GeneratedTask, check_seed, random_lengths
+from glasscell.tasks.generated import GeneratedTask, check_draw, check_seed, outputs_like, random_lengths
 from glasscell.validation import choice, positive_integer
 
 VARIANCE = 0.2  # of the noise in the sequences
@@ -49,7 +49,7 @@ def is_correct(outputs: Array, targets: Array, experiment: str = "3a") -> NDArra
     experiment : {"3a", "3b", "3c"}
     """
     choice("experiment", experiment, tuple(TARGETS))
-    correct: NDArray[np.bool_] = np.abs(outputs - targets).max(axis=-1) < TOLERANCES[experiment]
+    correct: NDArray[np.bool_] = np.abs(outputs_like(outputs, targets) - targets).max(axis=-1) < TOLERANCES[experiment]
     return correct
 
 
@@ -124,6 +124,7 @@ class TwoSequence(GeneratedTask):
         Batch
             Steps after the end of a sequence are 0.
         """
+        dtype = check_draw(size, rng, dtype)
         lengths = random_lengths(size, self.min_length, rng)
         T, N = int(lengths.max(initial=0)), self.informative
         signal = 1 - 2 * rng.integers(2, size=(size, 1))
@@ -169,7 +170,8 @@ class TwoSequence(GeneratedTask):
 
     def mean_difference(self, outputs: Array, batch: Batch) -> WeightedSum:
         """Sum the absolute differences between outputs and targets without noise."""
-        differences = np.abs(outputs - self.noise_free_targets(batch), dtype=np.float64)
+        targets = self.noise_free_targets(batch)
+        differences = np.abs(outputs_like(outputs, targets) - targets, dtype=np.float64)
         return WeightedSum(float(differences.sum()), float(differences.size))
 
     def best_outputs(self, batch: Batch) -> Array:

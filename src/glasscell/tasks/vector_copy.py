@@ -29,7 +29,7 @@ from glasscell.core.losses import binary_cross_entropy
 from glasscell.core.types import Array
 from glasscell.data.batch import AnyArray, Batch
 from glasscell.data.metrics import Metric, WeightedSum, loss_count
-from glasscell.tasks.generated import TEST, GeneratedTask, check_seed
+from glasscell.tasks.generated import TEST, GeneratedTask, check_draw, check_seed, outputs_like
 from glasscell.validation import positive_integer
 
 PAPER_LENGTHS = (10, 20, 30, 50, 120)  # of figures 4 and 5
@@ -48,7 +48,7 @@ class LengthScores(TypedDict):
 
 def correct_vectors(outputs: Array, batch: Batch) -> NDArray[np.bool_]:
     """Return at which steps all bits are right, (B, T), from logits (B, T, bits); True at steps without target."""
-    wrong: AnyArray = ((outputs > 0) != (batch.targets > 0.5)) & (_weights(batch) > 0)
+    wrong: AnyArray = ((outputs_like(outputs, batch.targets) > 0) != (batch.targets > 0.5)) & (_weights(batch) > 0)
     return np.logical_not(wrong.any(axis=-1))
 
 
@@ -154,11 +154,13 @@ class VectorCopy(GeneratedTask):
         Batch
             Steps after the end of a sequence are 0, with weight 0.
         """
+        dtype = check_draw(size, rng, dtype)
         counts = rng.integers(self.min_length, self.max_length, size, endpoint=True)
         return self._build_batch(counts, rng, dtype)
 
     def batch_of_length(self, size: int, length: int, rng: np.random.Generator, dtype: DTypeLike = np.float32) -> Batch:
         """Return `size` random sequences of `length` vectors each; the length may be outside the range of training."""
+        dtype = check_draw(size, rng, dtype)
         return self._build_batch(np.full(size, positive_integer("length", length)), rng, dtype)
 
     def test_batch_of_length(self, length: int, size: int = ROWS_OF_TABLE, dtype: DTypeLike = np.float32) -> Batch:
@@ -195,7 +197,7 @@ class VectorCopy(GeneratedTask):
         rows: list[LengthScores] = []
         for length in lengths:
             batch = self.test_batch_of_length(length, positive_integer("size", size), dtype)
-            outputs = predict(batch.inputs)
+            outputs = np.asarray(predict(batch.inputs))
             if outputs.shape != batch.targets.shape:
                 raise ValueError(f"predict must return shape {batch.targets.shape}, got {outputs.shape}")
             right = ((outputs > 0) == (batch.targets > 0.5))[:, length + 1 :]
