@@ -259,7 +259,11 @@ def test_old_new_and_difference_after_a_change(open_trace: Open) -> None:
     assert page.evaluate(names) == order
     shown = page.locator("#maps figure:has(canvas[data-symbol='c']) output")
     expected = {"new": new.c[4, 5], "old": old.c[4, 5], "difference": new.c[4, 5] - old.c[4, 5]}
-    starts = {"new": "Step", "old": "Before the changes, step", "difference": "After the changes, step"}
+    starts = {
+        "new": "Step",
+        "old": "Before the changes, step",
+        "difference": "After the changes (the maps show the differences), step",
+    }
     for version, value in expected.items():
         page.locator(f"#version-{version}").click()
         assert page.locator("#cell-summary").inner_text().startswith(f"{starts[version]} 4, unit 5:")

@@ -1,7 +1,6 @@
 // The elements of the section "Break it".
 
 import { make, setText } from "../shared/elements.js";
-import { formatShare } from "./break_it_settings.js";
 import { formatNumber, formatPercent } from "./number_text.js";
 import { GATE_NAMES } from "./quantity_names.js";
 
@@ -147,7 +146,7 @@ export function blankRows(count) {
 
 /** A unit with its measure, and a bar of its effect as a share of the largest one. */
 export function unitRow({ unit, effect, share }, { choose }) {
-  const value = effect.kind === "bits" ? formatShare(effect.all) : formatNumber(effect.loss ?? effect.change);
+  const value = effect.kind === "bits" ? formatPercent(effect.all, 1) : formatNumber(effect.loss ?? effect.change);
   return make(
     "li",
     { style: `--share: ${share}` },

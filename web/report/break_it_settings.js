@@ -42,7 +42,7 @@ export function describe({ factor, clamp, shut, cut }) {
 
 /** An effect, as of ablation.js. */
 export function inWords(effect) {
-  if (effect.kind === "bits") return `${formatShare(effect.all)} of the bits are right`;
+  if (effect.kind === "bits") return `${formatPercent(effect.all, 1)} of the bits are right`;
   if (effect.kind === "loss") return `the loss is ${formatNumber(effect.loss)}`;
   return `the outputs change by ${formatNumber(effect.change)} on average`;
 }
@@ -70,12 +70,8 @@ export function reason({ byPosition, ones, all }) {
   const output = (some) => `the output${some.length > 1 ? "s" : ""} of ${listed(some, "bit")} ${some.length > 1 ? "are" : "is"}`;
   const parts = [];
   if (inverted.length) parts.push(`${output(inverted)} more often the opposite of the bit than the bit (right for ${shares(byPosition, inverted)} of the inputs)`);
-  if (constant.length) parts.push(`${output(constant)} nearly constant (1 for ${shares(ones, constant)} of them), and so right for about half`);
+  const rate = shares(ones, constant);
+  if (constant.length) parts.push(`${output(constant)} ${constant.every((k) => ones[k] % 1 === 0) ? "" : "nearly "}constant (1 for ${rate} of the inputs), and so right for about half`);
   if (!parts.length) return "";
   return `${all < 0.5 ? "Fewer are right than by guessing" : "Why bits are wrong"}: ${parts.join("; ")}.`;
-}
-
-/** A share in percent with one decimal, rounded down: 99.99 % is not 100 %. */
-export function formatShare(share) {
-  return `${Math.floor(share * 1000 + 1e-6) / 10} %`;
 }

@@ -125,25 +125,28 @@ function vectorOf(context, name) {
 // ---- the summary in words
 
 // By version of the values. The diagram has no differences: it then shows the new values.
-const STARTS = { new: "", old: "Before the changes", difference: "After the changes" };
+const STARTS = { new: "", old: "Before the changes", difference: "After the changes (the maps show the differences)" };
+
+/** "Step 4, unit 5: " */
+function placeOf(context) {
+  const { step, unit, version } = context.state;
+  const start = STARTS[version];
+  return `${start ? `${start}, step` : "Step"} ${context.stepName(step)}, unit ${context.unitName(unit)}: `;
+}
 
 function forwardSentence(context) {
-  const { state } = context;
   const [f, i, g, c, o, h] = ["f", "i", "g", "c", "o", "h"].map((name) => context.at(name));
   const amount = i === undefined ? undefined : i * g;
-  const start = STARTS[state.version];
   return (
-    `${start ? `${start}, step` : "Step"} ${context.stepName(state.step)}, unit ${context.unitName(state.unit)}: ` +
-    `the forget gate keeps ${formatPercent(f)} of the cell state, the input gate adds ${formatNumber(amount)}, ` +
+    `${placeOf(context)}the forget gate keeps ${formatPercent(f)} of the cell state, the input gate adds ${formatNumber(amount)}, ` +
     `the cell state is ${formatNumber(c)}, and the output gate passes ${formatPercent(o)} of tanh c` +
     `${h === undefined ? "" : `: h\u00a0=\u00a0${formatNumber(h)}`}.`
   );
 }
 
 function backwardSentence(context) {
-  const { state } = context;
   const [d, output, cell, recurrent] = ["d_c", "output", "cell", "recurrent"].map((name) => context.at(name));
-  const where = `Step ${context.stepName(state.step)}, unit ${context.unitName(state.unit)}: `;
+  const where = placeOf(context);
   if (Math.abs(d) < 1e-12) return `${where}to first order, the loss does not depend on this cell state.`;
   const effect = d > 0 ? "raises" : "lowers";
   const split =

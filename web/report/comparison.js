@@ -71,7 +71,7 @@ export function comparisonView(context, { announce }) {
     make(
       "p",
       { class: "words" },
-      "Both models learn the same task: to keep the bits during a delay, in silence or while random bits arrive that they must ignore. The gradient of the loss flows back from the steps where bits are recalled, along the delay, to the steps where bits are written. Where its norm is nearly 0, the loss tells almost nothing about what should have been written there; whether the model learns all the same is measured when both are trained. Below each picture are the bits, a bar for the delimiter, and the predictions; a question mark stands for those of two models.",
+      "Both models learn the same task: to keep the bits during a delay, in silence or while random bits arrive that they must ignore. The gradient of the loss flows back from the steps where bits are recalled, along the delay, to the steps where bits are written. Where its norm is nearly 0, the loss tells almost nothing about what should have been written there; whether the model learns all the same is measured when both are trained. Below each picture are the bits, a bar for the delimiter, and the predictions; the curves of both models have question marks instead of predictions.",
     ),
     make(
       "div",
@@ -267,7 +267,7 @@ function pairsWith(payload) {
   const weights = { layers, readout, loss, I, O };
   const own = { name: THIS_MODEL, kind: "lstm", weights, units: layers[layers.length - 1].directions[0].H, limit: 0 };
   const task = { bits: Math.min(MOST_BITS, copy.bits.length), delay: 0 };
-  const pairWith = ([kind, name]) => [`${THIS_MODEL} and ${/^L/.test(name) ? "an" : "a"} new ${name}`, Object.assign([own, { kind }], { task })];
+  const pairWith = ([kind, name]) => [`${THIS_MODEL} and a new ${name}`, Object.assign([own, { kind }], { task })];
   return Object.fromEntries(Object.entries(KINDS).map(pairWith));
 }
 

@@ -35,12 +35,12 @@ export function heatMapsView(context, { choose, order }) {
     note.hidden = rows * columns === 1;
     setText(note, `Each cell of a map is the mean of ${rows} units and ${columns} steps.`);
     surveyed();
-    setText(byId("saturation-finding"), saturationSentence(context));
   }
 
-  /** The sentence that is longer once the computation over many inputs is done. */
+  /** The sentences that say more once the computation over many inputs is done. */
   function surveyed() {
     setText(byId("maps-finding"), writesSentence(context));
+    setText(byId("saturation-finding"), saturationSentence(context));
   }
 
   function step() {

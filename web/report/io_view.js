@@ -22,6 +22,7 @@ export function ioView(context, actions) {
     view.data();
     const { trace, model } = context;
     const { correct, count } = countCorrect(context);
+    if (view.kind === "bits") setText(byId("title"), titleOf(context, correct, count));
     const every = (name, apply) => document.querySelectorAll(`.${name}`).forEach(apply);
     every("loss-field", (part) => (part.hidden = typeof trace.loss !== "number"));
     every("loss", (part) => setText(part, formatNumber(trace.loss)));
@@ -33,6 +34,11 @@ export function ioView(context, actions) {
   }
 
   return { ...view, data };
+}
+
+/** The title, which says how many bits are copied if some are wrong. */
+function titleOf({ payload, bits }, correct, count) {
+  return payload.title.replace(payload.copy.bits, correct < count ? `${correct} of ${count} bits of ${bits}` : bits);
 }
 
 /** Whether a prediction is correct; undefined without a target, and for real numbers. */
@@ -93,7 +99,6 @@ function bitsView(context, { recompute, choose, announce }) {
   function data() {
     const text = bits();
     field.value = text;
-    setText(byId("title"), context.payload.title.replace(context.payload.copy.bits, text));
     if (items.length !== text.length) items = build(text);
     const { model, trace } = context;
     const answers = predictions(model.loss, trace.outputs, context.T);

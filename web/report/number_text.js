@@ -35,13 +35,13 @@ function withMinusSign(text) {
   return text.replaceAll("-", "−").replace("e+", "e");
 }
 
-/** A share in percent. It is 0 % or 100 % only if it is 0 or 1; next to these it has a decimal. */
-export function formatPercent(share) {
+/** A rounded share in percent. It is 0 % or 100 % only if it is 0 or 1; next to these it has a decimal. */
+export function formatPercent(share, decimals = 0) {
   if (!Number.isFinite(share)) return "–";
   const percent = 100 * share;
   const distance = Math.min(Math.abs(percent), Math.abs(percent - 100)); // to 0 or to 100
   if (distance > 0 && distance < 0.05) return percent < 50 ? "under 0.1 %" : "over 99.9 %";
-  return `${withMinusSign(percent.toFixed(distance > 0 && distance < 0.5 ? 1 : 0))} %`;
+  return `${withMinusSign(percent.toFixed(distance > 0 && distance <= 0.5 ? 1 : distance ? decimals : 0))} %`;
 }
 
 /** A power of ten, such as 0.01 or 1e−12. */

@@ -7,6 +7,7 @@ import { pathOf, writtenUnits } from "./relay.js";
 const HELD = 0.5; // of the largest write
 const READABLE = 0.5; // R² from which a bit can be read
 const [SHUT, OPEN] = [0.1, 0.9];
+const GOOD = 0.9; // of the bits are right
 const GATE_NAMES = { i: "input gate", f: "forget gate", o: "output gate" };
 
 /** The bit of which an output depends most, and the output that depends most on a bit: largest in a row or column. */
@@ -39,7 +40,7 @@ export function bitSentence(k, relay, { flips, K, layout }, unitName, why = "whi
   const j = largestOutput(flips, K, k);
   const own = layout.isRead[k];
   const moved = layout.isRead[j];
-  const isSame = moved === own && j % layout.width === k % layout.width;
+  const isSame = moved === own && j % layout.width === k % layout.width || !flips[j * K + k];
   const other = isSame ? "" : ` Flipping it moves the output of step ${moved} more, where bit ${j} is the target.`;
   if (!relay) return `Bit ${k} is the input of step ${layout.enters[k]} and the target of step ${own}; ${why}.${other}`;
   const path = pathOf(relay);
@@ -51,7 +52,7 @@ export function bitSentence(k, relay, { flips, K, layout }, unitName, why = "whi
   const word = later.every(([unit]) => unit === later[0][0]) ? "unit" : "units";
   const steps = later.map(([unit, first, last], n) => `${unitName(unit)} (${n ? "" : `step${first < last ? "s" : ""} `}${first === last ? first : `${first} to ${last}`})`);
   const carried = later.length ? `, then carried most by ${word} ${listed(steps)},` : "";
-  return `Bit ${k} is written at step ${relay.writtenAt} into ${into}${carried} and read at step ${own}.${other}`;
+  return `Bit ${k} is written at step ${relay.writtenAt} into ${into}${carried} and ${isSame ? "read at" : "is the target of"} step ${own}.${other}`;
 }
 
 /** How the path of a bit was measured, and how much its units carry. */
@@ -73,18 +74,14 @@ export function relaySentence(k, relay) {
 
 /** How many inputs are copied, and how many outputs depend most on their own bit. */
 export function dependencySentence({ right, N, all, flips, K }) {
-  const own = Array.from({ length: K }, (_, j) => j).filter((j) => largestInput(flips, K, j) === j).length;
+  const own = Array.from({ length: K }, (_, j) => j).filter((j) => flips[j * K + j] && largestInput(flips, K, j) === j).length;
   const inputs = all ? `all ${N} inputs` : `a sample of ${N} inputs`;
-  const share = right === 1 ? `Over ${inputs} every bit is right.` : `Over ${inputs} ${percent(right)} of the bits are right.`;
+  const share = right === 1 ? `Over ${inputs} every bit is right.` : `Over ${inputs} ${formatPercent(right, 1)} of the bits are right.`;
   const last = largestInput(flips, K, K - 1);
   return (
     `${share} ${own} of ${K} outputs ${own === 1 ? "depends most on its" : "depend most on their"} own bit; ` +
-    `the last output depends most on bit ${last}.`
+    (flips[K * K - K + last] ? `the last output depends most on bit ${last}.` : "the last output depends on no bit.")
   );
-}
-
-function percent(share) {
-  return `${(100 * share).toFixed(share > 0.995 ? 2 : 1)} %`;
 }
 
 // ---- the current sequence
@@ -96,7 +93,7 @@ export function writesSentence(context) {
   const written = Float64Array.from({ length: T }, (_, t) => meanOfStep((n) => Math.abs(direction.i[n] * direction.g[n]), t, H));
   const top = largest(T, (t) => written[t]);
   const parts = survey?.r2 ? [informationSentence(survey, written, context)] : [];
-  const most = `The writes are largest at step ${context.stepName(top)}: mean |i g| = ${formatBrief(written[top])}`;
+  const most = `The writes are largest at step ${context.stepName(top)}: mean |i\u00a0g| = ${formatBrief(written[top])}`;
   const strong = Array.from(written, (w) => w >= HELD * written[top]);
   const weak = strong.map((mark) => !mark);
   const count = strong.filter(Boolean).length;
@@ -123,7 +120,7 @@ function informationSentence({ r2, K, T, layout }, written, context) {
   const elsewhere = marks.every(Boolean) ? "" : `, and ${range(false)} at the other steps, which add no bit`;
   return (
     `Information is written at ${rangesOf(marks, context)}: from there on ${there} can be read from the cells ` +
-    `(R² of a linear readout at least ${READABLE}).${rest} The mean of |i g| is ${range(true)} there${elsewhere}.`
+    `(R² of a linear readout at least ${READABLE}).${rest} The mean of |i\u00a0g| is ${range(true)} there${elsewhere}.`
   );
 }
 
@@ -182,8 +179,8 @@ export function saturationSentence(context) {
   const { f, i, o } = shares;
   const verdicts = [
     f.open > 0.5
-      ? "open forget gates are good here: they keep the cell state, and its gradient"
-      : "most forget gates are not saturated: these cells leak",
+      ? `open forget gates keep the cell state, and its gradient${judgement(f.open, "good", context)}`
+      : `most forget gates are not saturated: these cells leak${judgement(0, "enough", context)}`,
   ];
   const idle = unread.length + unwritten.length;
   if (idle) {
@@ -200,6 +197,13 @@ export function saturationSentence(context) {
   );
 }
 
+/** Whether the forget gates do for this task: not where many bits are wrong. */
+function judgement(open, praise, { survey, state }) {
+  const right = state.version === "old" ? NaN : survey?.right;
+  const [forgets, share] = [open === 1 ? ", and no unit forgets" : "", formatPercent(right, 1)];
+  return forgets + (right < GOOD ? `: but only ${share} of the bits are right` : right >= GOOD && !forgets ? `, which is ${praise} here` : "");
+}
+
 function count(units) {
   return units === 1 ? "1 unit is" : `${units} units are`;
 }
@@ -211,12 +215,14 @@ export function memorySentence(context) {
   const longest = largest(H, (k) => lives[k]);
   const [most, name] = [lives[longest], context.unitName(longest)];
   const length = context.model.steps ? context.model.steps[T - 1] + 1 : T;
-  const kept = Number.isFinite(most) ? `after ${formatBrief(most)} steps half of its cell state is left` : "it forgets nothing";
+  const kept = Number.isFinite(most) ? `after ${formatBrief(most)} steps half of a cell state is left` : "nothing is forgotten";
   const long = lives.filter((life) => life >= length).length;
   const rest = long
     ? `${long} of ${H} units have a half-life of at least the ${length} steps of this sequence.`
     : `No unit has a half-life as long as this sequence of ${length} steps: what must last longer is handed on or rewritten.`;
-  return `Unit ${name} remembers longest: ${kept}, if nothing is written. ${rest}`;
+  const ties = lives.filter((life) => life === most || Math.abs(life - most) < 1e-9 * most).length;
+  const who = ties === 1 ? `Unit ${name} remembers` : ties === H ? `All ${H} units remember equally long` : `${ties} units remember`;
+  return `${who}${ties === H && H > 1 ? "" : " longest"}: ${kept}, if nothing is written. ${rest}`;
 }
 
 /** What a unit does: its largest writes, and where it holds. */

@@ -160,7 +160,7 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
 
   function drawCopies() {
     const { K, N, all } = found;
-    const { state, bits } = context;
+    const { state } = context;
     if (list.options.length !== K) list.replaceChildren(...Array.from({ length: K }, (_, k) => make("option", { value: k }, String(k))));
     list.value = String(state.bit);
     list.disabled = K === 1;
@@ -182,7 +182,6 @@ export function whatView(context, { choose, chooseBit, order, surveyed }) {
     panels.dependency.draw(dependencySpec(found.flips, "dependency", "mean change of the logit of a step (row) if a bit (column) is flipped"));
     panels.jacobian.draw(dependencySpec(found.jacobian, "jacobian", "the same change, as the derivative predicts it"));
     byId("map-jacobian").hidden = byId("map-held").hidden = byId("map-decodability").hidden = false;
-    setText(byId("title"), context.payload.title.replace(context.payload.copy.bits, bits));
   }
 
   function decodabilitySpec() {

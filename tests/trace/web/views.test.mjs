@@ -8,6 +8,7 @@ import { colorOf, scaleOf } from "../../../web/report/colors.js";
 import { Context } from "../../../web/report/context.js";
 import { formatBrief, formatNumber, formatPercent, formatPower, setDigits } from "../../../web/report/number_text.js";
 import { correlations, halfLives, peaks, rowNorms, unitOrder } from "../../../web/report/measures.js";
+import { bitSentence, dependencySentence, memorySentence } from "../../../web/report/story.js";
 
 /** A small generator of numbers between -1 and 1, always the same ones (Lehmer 1951). */
 function generator(seed) {
@@ -178,4 +179,24 @@ test("a share is 0 % or 100 % only if it is 0 or 1", () => {
   for (const [share, text] of Object.entries(shown)) assert.equal(formatPercent(Number(share)), `${text} %`);
   assert.equal(formatPercent(-0.012), "−1 %");
   assert.equal(formatPercent(NaN), "–");
+});
+
+test("a share has the same digits wherever it has a decimal: it is rounded", () => {
+  const shown = { 0.8799: "88.0", 0.995: "99.5", 0.9956: "99.6", 0.3945: "39.5", 1: "100", 0: "0" };
+  for (const [share, text] of Object.entries(shown)) assert.equal(formatPercent(Number(share), 1), `${text} %`);
+  assert.equal(formatPercent(0.995), "99.5 %");
+});
+
+test("units with the same half-life are not ranked", () => {
+  const of = (f) => memorySentence({ T: 1, H: f.length, model: {}, direction: { f: Float64Array.from(f), H: f.length }, unitName: String });
+  assert.match(of([1, 1, 1]), /^All 3 units remember equally long: nothing is forgotten/);
+  assert.match(of([0.5, 0.8, 0.8]), /^2 units remember longest: after 3.1 steps/);
+  assert.match(of([0.5, 0.8, 0.7]), /^Unit 1 remembers longest/);
+});
+
+test("a change that no output follows is not one that moves an output more", () => {
+  const layout = { isRead: [3, 4], enters: [0, 1], width: 1 };
+  const none = { right: 0.5, N: 4, all: true, K: 2, flips: new Float64Array(4), layout };
+  assert.ok(!bitSentence(1, null, none, String).includes("more"));
+  assert.ok(dependencySentence(none).endsWith("0 of 2 outputs depend most on their own bit; the last output depends on no bit."));
 });
