@@ -221,7 +221,7 @@ def test_the_end_of_copy_names_a_memoryless_result(capsys):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_advice_names_only_options_of_the_command(command, monkeypatch, capsys):
     fail_at([1], monkeypatch)
-    monkeypatch.setattr("glasscell.training.failures.find_cause", lambda *_: Cause("gradient", "a cause"))
+    monkeypatch.setattr("glasscell.training.single_process.find_cause", lambda *_: Cause("gradient", "a cause"))
     assert main(COMMANDS[command]) == 1
     line = capsys.readouterr().err.splitlines()[-1]
     advice = "lower --learning-rate, or --clip-norm" if command == "text train" else "lower --learning-rate"

@@ -263,13 +263,17 @@ def test_the_version(capsys):
     assert capsys.readouterr().out == f"glasscell {gc.__version__}\n"
 
 
-@pytest.mark.parametrize("command", [*COMMANDS, "text train", "text sample", "text score"])
+WITH_COMMANDS = ("text", "sweep")  # they have commands themselves
+SWEEPS = [f"sweep {name}" for name in ("copy", "text", "classify", "forecast")]
+
+
+@pytest.mark.parametrize("command", [*COMMANDS, "text train", "text sample", "text score", *SWEEPS])
 def test_every_command_has_help_whose_choices_are_words(command, capsys):
     with pytest.raises(SystemExit) as caught:
         main([*command.split(), "--help"])
     assert caught.value.code == 0
     out = capsys.readouterr().out
-    assert ("--ascii" in out) == (command != "text")  # which has commands itself
+    assert ("--ascii" in out) == (command not in WITH_COMMANDS)
     choices = [choice.strip() for part in re.findall(r"\{([^}]*)\}", out) for choice in part.split(",")]
     assert all(re.fullmatch(r"[a-z0-9]+([._-][a-z0-9]+)*", choice) for choice in choices), choices
 

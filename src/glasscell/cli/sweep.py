@@ -31,7 +31,7 @@ from glasscell.cli.sweep_folder import (
     kinds_of,
     model_files,
 )
-from glasscell.cli.sweep_options import SCORES, TRAININGS, Plan, add_options, plan_of, words_of
+from glasscell.cli.sweep_options import SCORES, TRAININGS, Plan, add_options, default_folder, plan_of, words_of
 from glasscell.cli.terminal import counted, program_name
 from glasscell.core.packages import is_installed
 from glasscell.escaping import escape
@@ -143,11 +143,11 @@ def _folder(options: argparse.Namespace, kinds: Kinds) -> SweepFolder:
         manifest = Manifest(options.command, options.arguments, inputs=checksums)
     requested = options.resume or options.out
     if options.overwrite:  # of a sweep with other models, which are removed with it
-        earlier = Path(requested or f"runs/sweep-{options.training}")
+        earlier = Path(requested or default_folder(options.training))
         kinds = {**kinds, **kinds_of([path.name for path in earlier.glob("model-*") if MODEL.fullmatch(path.name)])}
     return SweepFolder(
         None if requested is None else Path(requested),
-        Path(f"runs/sweep-{options.training}"),
+        Path(default_folder(options.training)),
         kinds,
         manifest,
         overwrite=options.overwrite,

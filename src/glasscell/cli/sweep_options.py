@@ -23,7 +23,7 @@ OWN = (  # options of the sweep, not of its runs
     *("help", "ascii", "seed", "seeds", "out", "overwrite", "resume", "processes", "score", "keep_models"),
     "retry_failed",
 )
-NOT_IN_SWEEPS = ("checkpoint_every", "no_checkpoints", "plot")
+NOT_IN_SWEEPS = ("checkpoint_every", "no_checkpoints", "change_ranks", "plot")
 
 
 class Plan(NamedTuple):
@@ -67,6 +67,7 @@ def add_options(name: str, parser: Parser) -> None:
             action.nargs, action.type, action.default = "+", _value_type(action.type), None
     group = parser.add_argument_group("sweep: options of the model and the training can have several values")
     _add_seeds(parser, group)
+    _describe_folder(name, parser)
     group.add_argument("--processes", type=int, metavar="N", help="runs at a time (default: the number of cores)")
     group.add_argument(
         "--score",
@@ -101,6 +102,23 @@ def _add_seeds(parser: Parser, group: argparse._ArgumentGroup) -> None:
         vars(actions["seeds"]).update(words)
     else:
         group.add_argument("--seeds", type=int, metavar="K", **words)  # type: ignore[arg-type] # of the mapping
+
+
+def default_folder(name: str) -> str:
+    """Return the default folder of a sweep of a training command."""
+    return f"runs/sweep-{name}"
+
+
+def _describe_folder(name: str, parser: Parser) -> None:
+    """Describe the options for the folder of a run as those of the folder of a sweep."""
+    default = default_folder(name)
+    words = {
+        "out": f"folder of the sweep (default {default}, or {default}-2, and so on)",
+        "overwrite": "replace an earlier sweep in the folder",
+        "resume": "continue the sweep in a folder, with all of its options",
+    }
+    for action in parser._actions:  # noqa: SLF001 - argparse has no public list
+        action.help = words.get(action.dest, action.help)
 
 
 def has_values(action: argparse.Action) -> bool:
