@@ -64,7 +64,7 @@ class Data(Protocol):
     batches never end, so there are no epochs), ``batch_size`` (int: the only one that fits) and ``num_batches`` (int:
     batches of an epoch). :mod:`glasscell.training.arguments` reads them. Data whose batches continue, and which reads
     files, may have the method ``batches_of_rows(rows, size, rng, dtype)``: the same batches, with the sequences of the
-    slice `rows` alone. :mod:`glasscell.training.parallel` calls it.
+    slice `rows` alone, all with targets, and without weights. :mod:`glasscell.training.parallel` calls it.
     """
 
     def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Iterator[Batch]:

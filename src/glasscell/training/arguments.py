@@ -138,8 +138,12 @@ def optional(check: Callable[[str, T], T], name: str, value: T | None) -> T | No
 
 
 def check_comm(options: TrainingOptions, *, accepts_ranks: bool) -> None:
-    """Raise ValueError for a communicator of several processes that would be ignored."""
-    size = 1 if options.comm is None or accepts_ranks else options.comm.Get_size()
+    """Raise an error for a communicator of several processes, which would be ignored, or what is none."""
+    if options.comm is None or accepts_ranks:
+        return
+    from glasscell.training.parallel.ranks import Ranks  # noqa: PLC0415 - only where it is used
+
+    size = Ranks(options.comm).size
     if size > 1:
         raise ValueError(f"comm must have one process for a Training, got {size}: ParallelTraining takes more")
 

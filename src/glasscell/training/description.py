@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,6 +36,7 @@ from glasscell.training.sources import training_part
 from glasscell.training.threads import SMALL_STEP
 
 MAX_JSON = 4096  # bytes of a configuration that is stored whole; of a longer one the checksum
+ADDRESS = r" at 0x[0-9a-fA-F]+"  # in the texts of functions and objects: another one in each process
 
 
 def describe(training: Any, data: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -172,7 +174,9 @@ def describe_function(function: Any) -> Any:
 
 
 def _number(value: Any) -> Any:
-    return value if value is None or isinstance(value, bool | int | float | str) else repr(value)[:200]
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    return re.sub(ADDRESS, "", repr(value))[:200]
 
 
 def _checksum(values: Any) -> list[Any]:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 import pytest
-from fake_ranks import Aborted, run_ranks
+from fake_ranks import Aborted, FakeComm, run_ranks
 from parallel_cases import CASES, DTYPE, ERROR, batches, regressor, train, weighted_data
 
 import glasscell as gc
@@ -231,8 +231,13 @@ def test_batches_smaller_than_the_number_of_ranks_are_an_error():
 
 
 def test_a_comm_that_is_none_is_a_type_error():
-    with pytest.raises(TypeError, match=r"comm must be a communicator of mpi4py such as .*, got int without"):
+    message = r"comm must be a communicator of mpi4py such as .*, got "
+    with pytest.raises(TypeError, match=message + "int without"):
         train("weights", 3)
+    with pytest.raises(TypeError, match=message + "int without"):
+        gc.training.Training(regressor(), arrays(), gc.training.TrainingOptions(updates=1, comm=3, **ERROR))
+    with pytest.raises(TypeError, match=message + "the class FakeComm"):
+        train("weights", FakeComm)
 
 
 # During the training

@@ -70,20 +70,51 @@ def check_first_batch(training: Any, batch: Batch) -> None:
         raise ValueError(f"batches must have at least one sequence for each of {num_ranks} ranks, got {size}")
 
 
-def checksum(array: Array) -> int:
-    """Return the CRC-32 of an array."""
-    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data) if array.size else 0
+def checksum(array: Array, result: int = 0) -> int:
+    """Return the CRC-32 of an array; of what came before and this array."""
+    return zlib.crc32(np.ascontiguousarray(array).view(np.uint8).data, result) if array.size else result
 
 
-def batch_checksum(batch: Batch) -> int:
-    """Return the CRC-32 of the arrays of a batch, in the order of their axes."""
-    result = 0
+def batch_checksum(batch: Batch, result: int = 0) -> int:
+    """Return the CRC-32 of the arrays of a batch, in the order of their axes; of batches before and this one."""
     for array in batch[:4]:
         if array is not None:
-            values = np.ascontiguousarray(array)
-            header = f"{values.shape} {values.dtype}".encode()
-            result = zlib.crc32(values.tobytes(), zlib.crc32(header, result))
+            values = np.asarray(array)
+            result = checksum(values, zlib.crc32(f"{values.shape} {values.dtype}".encode(), result))
     return result
+
+
+class ComparedBatches:
+    """Checksums of the batches of a training, of which each rank has all sequences.
+
+    Batches of an iterable, or of a class of the user, are compared at every update: nothing that decides them was
+    compared before. Those of the library follow from its data and the seed.
+
+    Parameters
+    ----------
+    training : ParallelTraining
+    """
+
+    def __init__(self, training: Any) -> None:
+        data = training_part(training.data)
+        of_library = type(data).__module__.partition(".")[0] == __name__.partition(".")[0]
+        self._compares_all = not of_library or isinstance(data, IterableData)
+        self._windows, self._reads_rows = training.windows, training.reads_rows
+        self._last: Batch | None = None
+        self._checksum = 0
+
+    def add(self) -> None:
+        """Add the current batch to the checksum of all, unless it was added with a window before."""
+        batch = self._windows.batch
+        if self._compares_all and batch is not None and batch is not self._last:
+            self._last, self._checksum = batch, batch_checksum(batch, self._checksum)
+
+    def checksum(self, *, compares: bool) -> int:
+        """Return the checksum of all batches or, if it `compares`, of the current one; 0: there is none."""
+        if self._compares_all or self._reads_rows:
+            return 0 if self._reads_rows else self._checksum
+        batch = self._windows.batch
+        return batch_checksum(batch) if compares and batch is not None else 0
 
 
 def _describe_data(training: Any) -> Mapping[str, Any] | None:

@@ -5,11 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+
 from glasscell.data.batch import Batch
 from glasscell.data.metrics import METRICS
 from glasscell.data.text.text_data import TextPart
 from glasscell.training.evaluation import Measurement
 from glasscell.training.parallel import shares
+from glasscell.training.parallel.errors import RankError
+
+TOLERANCE = 1e-3  # relative, of the losses of ranks on processors of different kinds, in float32
 
 
 def is_divided(training: Any) -> bool:
@@ -46,6 +51,24 @@ def in_order_of_batches(parts: list[list[Measurement]]) -> Iterator[Measurement]
     """Yield the measurements of all ranks: of each batch in turn, that of rank 0 first."""
     for number in range(max(map(len, parts))):
         yield from (part[number] for part in parts if number < len(part))
+
+
+def common_scores(scores: list[dict[str, float]]) -> dict[str, float]:
+    """Return the scores of rank 0, after each rank has evaluated the same batches.
+
+    Last bits may differ between processors, and metrics of the user for any reason: so that all ranks decide the same,
+    those of rank 0 count.
+
+    Raises
+    ------
+    RankError
+        If the losses differ by more than rounding, on all ranks.
+    """
+    losses = [values["loss"] for values in scores if "loss" in values]
+    if len(losses) not in (0, len(scores)) or not np.allclose(losses, losses[:1], rtol=TOLERANCE, equal_nan=True):
+        listed = ", ".join(f"{values.get('loss', 'none')}" for values in scores)
+        raise RankError(f"ranks must have the same validation batches, got validation losses {listed}")
+    return scores[0]
 
 
 def _continue(batches: list[Batch]) -> bool:

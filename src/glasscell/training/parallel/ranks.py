@@ -23,6 +23,39 @@ T = TypeVar("T")
 METHODS = ("Get_rank", "Get_size", "Alltoall", "Allgather", "allgather", "bcast", "Abort")  # those that are called
 
 
+def check_communicator(comm: Any) -> None:
+    """Raise an error unless messages can be sent with an object.
+
+    Raises
+    ------
+    TypeError
+        If a method of a communicator is missing.
+    ValueError
+        If it is a communicator without processes, of MPI that is not started or has ended, or of two groups.
+    """
+    rule = "comm must be a communicator of mpi4py such as MPI.COMM_WORLD"
+    missing = [name for name in METHODS if not callable(getattr(comm, name, None))]
+    if missing or isinstance(comm, type):
+        without = f" without {', '.join(missing)}" if missing else ""
+        raise TypeError(f"{rule}, got {'the class ' * isinstance(comm, type)}{_name_of(comm)}{without}")
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is None or not isinstance(comm, mpi.Comm):
+        return
+    if not mpi.Is_initialized() or mpi.Is_finalized():
+        state = "has ended (MPI.Finalize)" if mpi.Is_initialized() else "is not started (MPI.Init)"
+        raise ValueError(f"{rule}, got one of MPI that {state}")
+    if comm == mpi.COMM_NULL:
+        raise ValueError(
+            f"{rule}, got MPI.COMM_NULL: a process that Split leaves out has no communicator, and must not call fit"
+        )
+    if comm.Is_inter():
+        raise ValueError(f"{rule}, got one between two groups of processes: pass comm.Merge()")
+
+
+def _name_of(comm: Any) -> str:
+    return (comm if isinstance(comm, type) else type(comm)).__name__
+
+
 class Ranks:
     """A communicator, and the place of this process in it.
 
@@ -42,12 +75,7 @@ class Ranks:
     """
 
     def __init__(self, comm: Any) -> None:
-        missing = [name for name in METHODS if not callable(getattr(comm, name, None))]
-        if missing:
-            raise TypeError(
-                f"comm must be a communicator of mpi4py such as MPI.COMM_WORLD, got {type(comm).__name__} "
-                f"without {', '.join(missing)}"
-            )
+        check_communicator(comm)
         self.comm = comm
         self.rank, self.size = int(comm.Get_rank()), int(comm.Get_size())
         self.has_agreed = self.in_message = False

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from glasscell.data.batch import Batch
+from glasscell.data.batch import Batch, check_batch
 from glasscell.training.parallel import shares
 from glasscell.training.parallel.ranks import Ranks
 
@@ -22,8 +22,14 @@ class RowsOfRank:
     def batches(self, size: int, rng: np.random.Generator, dtype: DTypeLike) -> Iterator[Batch]:
         """Yield the rank's sequences of each batch of one epoch."""
         rows = shares.in_order(size, self._ranks.size, self._ranks.rank)
-        batches: Iterator[Batch] = self.data.batches_of_rows(rows, size, rng, dtype)
-        return batches
+        for batch in self.data.batches_of_rows(rows, size, rng, dtype):
+            check_batch(batch)
+            if batch.weights is not None or not batch.targets.size:
+                raise ValueError(
+                    "batches_of_rows must yield batches with targets and without weights, since a rank cannot know "
+                    "whether the sequences of others count; without this method every rank reads whole batches"
+                )
+            yield batch
 
     def validation(self, size: int, dtype: DTypeLike) -> Any:
         """Return the validation batches, whole."""

@@ -19,7 +19,7 @@ class RankStates(Exchanges):
 
     _owners: shares.Owners | None = None  # of the sequences of the current batch
     _joined: dict[str, Any] | None = None  # the state, while a checkpoint is written
-    _reads_rows = False  # whether batches have the sequences of this rank only
+    reads_rows = False  # whether batches have the sequences of this rank only
     _in_callback = False
 
     def _new_noise_rng(self) -> np.random.Generator:
@@ -37,7 +37,7 @@ class RankStates(Exchanges):
         own_rng = self.noise_rng.bit_generator.state
         parts = self.ranks.gather((state["states"], own_rng))
         owners = self._owners
-        if self._reads_rows:
+        if self.reads_rows:
             owners, state["last_batch"] = shares.divide(self.batch_size, self.num_ranks), None
         state["states"] = None if owners is None else shares.join_states([part for part, _ in parts], owners)
         state["ranks"] = {"size": self.num_ranks, "owners": owners, "rngs": [rng for _, rng in parts]}
@@ -61,7 +61,7 @@ class RankStates(Exchanges):
         if stored is not None and stored["size"] != self.num_ranks:
             stored = None
         owners = None if stored is None else stored["owners"]
-        if self._reads_rows:
+        if self.reads_rows:
             owners, own["last_batch"] = shares.divide(self.batch_size, self.num_ranks), None
         if own["states"] is not None:
             if owners is None:
@@ -70,7 +70,7 @@ class RankStates(Exchanges):
             is_idle = isinstance(rows, np.ndarray) and not len(rows)
             own["states"] = None if is_idle else shares.take_states(own["states"], rows)
         super().restore(own)
-        self._owners = None if self._reads_rows else owners
+        self._owners = None if self.reads_rows else owners
         if stored is None:
             self.noise_rng = self._new_noise_rng()
         else:

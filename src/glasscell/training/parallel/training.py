@@ -24,14 +24,14 @@ from glasscell.training.loop import Training
 from glasscell.training.parallel import shares
 from glasscell.training.parallel.checkpoints import ParallelCheckpoints
 from glasscell.training.parallel.comparison import (
-    batch_checksum,
+    ComparedBatches,
     check_batch_size,
     check_first_batch,
     check_same,
     summarize,
 )
 from glasscell.training.parallel.errors import text_of
-from glasscell.training.parallel.evaluation import in_order_of_batches, is_divided, share_of_batches
+from glasscell.training.parallel.evaluation import common_scores, in_order_of_batches, is_divided, share_of_batches
 from glasscell.training.parallel.lost_ranks import reported_losses
 from glasscell.training.parallel.messages import (
     END,
@@ -97,13 +97,14 @@ class ParallelTraining(RankStates):
         self._message = UpdateMessage(self.ranks, len(vector), vector.dtype)
         self.noise_rng = self._new_noise_rng()
         self._divides_evaluation = is_divided(self)
+        self._batches = ComparedBatches(self)
         return summarize(self)
 
     def source_of_batches(self) -> Data:
         """Return the source of training batches; only this rank's sequences, if the data can read them alone."""
         data = training_part(self.data)
-        self._reads_rows = reads_rows(data) and not isinstance(self.data, NumbersPerStep)
-        return RowsOfRank(data, self.ranks) if self._reads_rows else self.data
+        self.reads_rows = reads_rows(data) and not isinstance(self.data, NumbersPerStep)
+        return RowsOfRank(data, self.ranks) if self.reads_rows else self.data
 
     def make_checkpoints(self) -> ParallelCheckpoints:
         """Return the checkpoints of the run."""
@@ -151,8 +152,7 @@ class ParallelTraining(RankStates):
         failure, error = self._catch(self._add_gradients)
         every = self.options.compare_ranks_every
         compares = every is not None and self.history.updates % every == 0
-        batch = None if self._reads_rows or not (compares or not self._has_compared_batch) else self.windows.batch
-        status["batch"] = 0 if batch is None else batch_checksum(batch)
+        status["batch"] = self._batches.checksum(compares=compares or not self._has_compared_batch)
         with self.ranks.message():
             statuses = self._exchange(UPDATE, failure, error, weights=compares)
             count, zero_count = float(statuses["count"].sum()), float(statuses["zero_count"].sum())
@@ -200,9 +200,10 @@ class ParallelTraining(RankStates):
 
     def _take_share(self, window: Batch) -> Batch | None:
         """Return this rank's sequences of a window, of which some belong to each rank; None if none does."""
-        if self._reads_rows:
+        if self.reads_rows:
             return window
         owners, whole = self._owners, self.windows.batch
+        self._batches.add()
         if not self._has_compared_batch:
             check_first_batch(self, window)
         if owners is None or not window.continues:
@@ -229,24 +230,30 @@ class ParallelTraining(RankStates):
 
     def evaluate(self) -> dict[str, float]:
         """Return the scores of the validation batches, which the ranks divide where that is possible."""
-        if not self._divides_evaluation:
-            return super().evaluate()
+        if self.validation is None:
+            return {}
         own: list[Measurement] = []
+        scores: dict[str, float] = {}
         error: BaseException | None = None
         try:
-            batches = share_of_batches(self)
+            batches = share_of_batches(self) if self._divides_evaluation else self.validation
             own += measure(self.model, batches, self.loss, self.metrics, self.evaluation_buffers)
+            if not self._divides_evaluation:
+                scores = average_of(own)
+                own.clear()
         except BaseException as caught:  # noqa: BLE001 - raised by all ranks
             error = caught
         with self.ranks.message():
             if not self._expects_decision:  # a rank with an error takes part in the next exchange
                 self._message.clear()
                 self._exchange(EVALUATION, error=error)
-            sent = self.ranks.gather(("" if error is None else text_of(error), own))
-            shared = self.ranks.error_to_raise([text for text, _ in sent], error)
+            sent = self.ranks.gather(("" if error is None else text_of(error), own, scores))
+            shared = self.ranks.error_to_raise([text for text, _, _ in sent], error)
             if shared is not None:
                 raise shared
-        return average_of(in_order_of_batches([part for _, part in sent]))
+        if self._divides_evaluation:
+            return average_of(in_order_of_batches([part for _, part, _ in sent]))
+        return common_scores([scores for _, _, scores in sent])
 
     # Failures
 
