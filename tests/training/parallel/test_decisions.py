@@ -6,7 +6,7 @@ from fake_ranks import run_ranks
 from parallel_cases import CASES, train
 
 import glasscell as gc
-from glasscell.training import ParallelTraining, TrainingOptions
+from glasscell.training import ParallelTraining, RankError, TrainingOptions
 
 
 def test_an_update_is_one_exchange():
@@ -109,6 +109,41 @@ def test_the_first_rank_calls_the_callbacks_and_all_end():
         return seen, history.updates
 
     assert run_ranks(3, run) == [([1, 2, 3, 4], 4), ([], 4), ([], 4)]
+
+
+CALLS_OF_ALL = {
+    "state": lambda training, _: training.state(),
+    "restore": lambda training, _: training.restore({}),
+    "step": lambda training, _: training.step(),
+    "run": lambda training, _: training.run(),
+    "fit": lambda _, comm: train("weights", comm, 2),
+    "training": lambda training, _: type(training)(training.model, training.data, training.options),
+}
+
+
+@pytest.mark.parametrize("name", CALLS_OF_ALL)
+def test_a_callback_cannot_call_what_needs_all_ranks(name):
+    """Rank 0 would wait for ever for the others, which wait for the end of the callback."""
+
+    def run(comm):
+        return train("weights", comm, 3, callbacks=[lambda state: CALLS_OF_ALL[name](state.training, comm) and None])
+
+    results = run_ranks(2, run, catch=True)
+    assert [type(result) for result in results] == [RuntimeError, RankError]
+    assert "needs all ranks, got a call from a callback, which rank 0 alone makes" in str(results[0])
+    assert train("weights", None, 3, callbacks=[lambda _: train("weights", None, 1) and None])[1].updates == 3
+
+
+@pytest.mark.parametrize("name", ["ragged", "text"])
+def test_a_callback_can_evaluate(name):
+    def run(comm):
+        found = []
+        train(name, comm, 4, evaluate_every=1, callbacks=[lambda state: found.append(state.training.evaluate())])
+        return [scores["loss"] for scores in found]
+
+    alone, (first, other) = run(None), run_ranks(2, run)
+    np.testing.assert_allclose(first, alone, rtol=1e-12)
+    assert other == []
 
 
 def test_progress_is_shown_once(capfd):

@@ -19,7 +19,7 @@ from glasscell.training.parallel.ranks import Ranks
 
 
 class OwnData:
-    """Data of the user, of which one rank has a number of its own from `batch` on."""
+    """Data of the user, in whose batch of this number the ranks differ."""
 
     def __init__(self, batch, rank):
         self.batch, self.rank = batch, rank

@@ -27,6 +27,11 @@ class TroubleError(Exception):
     pass
 
 
+class TextlessError(Exception):
+    def __str__(self):
+        raise TypeError("no text")
+
+
 def raise_at(count, error):
     """Return a function that raises an error at its call of this number."""
     calls = 0
@@ -102,7 +107,9 @@ def test_an_error_on_one_rank_ends_all(place, with_callback):
     assert others == {f"rank {rank} failed: TroubleError: !"}
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), MemoryError("full"), SystemExit(3), ValueError("no")])
+@pytest.mark.parametrize(
+    "error", [KeyboardInterrupt(), MemoryError("full"), SystemExit(3), ValueError("no"), TextlessError()]
+)
 @pytest.mark.parametrize("place", ["data", "optimizer"])
 def test_so_does_any_kind_of_error(error, place):
     results = run_ranks(2, lambda comm: fit_with_trouble(comm, place, 1, error), catch=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Any
 
@@ -16,8 +17,10 @@ class RankError(RuntimeError):
 
 
 def text_of(error: BaseException) -> str:
-    """Return an error as one line: its type and message."""
-    message = " ".join(str(error).split())
+    """Return an error as one line: its type and message, if it has one."""
+    message = ""
+    with suppress(Exception):  # a class of the user may fail in __str__
+        message = " ".join(str(error).split())
     return f"{type(error).__name__}: {message}" if message else type(error).__name__
 
 

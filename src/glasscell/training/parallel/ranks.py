@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import platform
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,8 @@ from glasscell.core.blas_threads import max_threads
 from glasscell.training.parallel.errors import error_of_ranks, text_of
 
 T = TypeVar("T")
+
+_thread = threading.local()  # `is_alone`: whether this thread makes calls that no other rank makes
 
 METHODS = ("Get_rank", "Get_size", "Alltoall", "Allgather", "allgather", "bcast", "Abort")  # those that are called
 
@@ -50,6 +53,27 @@ def check_communicator(comm: Any) -> None:
         )
     if comm.Is_inter():
         raise ValueError(f"{rule}, got one between two groups of processes: pass comm.Merge()")
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Mark calls of the user's code that one rank alone makes."""
+    _thread.is_alone = True
+    try:
+        yield
+    finally:
+        _thread.is_alone = False
+
+
+def is_alone() -> bool:
+    """Return whether no other rank makes the current call."""
+    return getattr(_thread, "is_alone", False)
+
+
+def check_all_call(name: str) -> None:
+    """Raise RuntimeError if a call that needs all ranks is made by one alone: it would wait for ever."""
+    if is_alone():
+        raise RuntimeError(f"{name} needs all ranks, got a call from a callback, which rank 0 alone makes")
 
 
 def _name_of(comm: Any) -> str:

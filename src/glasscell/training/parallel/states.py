@@ -12,6 +12,7 @@ import numpy as np
 from glasscell.training.parallel import shares
 from glasscell.training.parallel.exchanges import Exchanges
 from glasscell.training.parallel.messages import CHECKPOINT
+from glasscell.training.parallel.ranks import check_all_call
 
 
 class RankStates(Exchanges):
@@ -20,7 +21,6 @@ class RankStates(Exchanges):
     _owners: shares.Owners | None = None  # of the sequences of the current batch
     _joined: dict[str, Any] | None = None  # the state, while a checkpoint is written
     reads_rows = False  # whether batches have the sequences of this rank only
-    _in_callback = False
 
     def _new_noise_rng(self) -> np.random.Generator:
         """Return a generator for dropout that differs from rank to rank, without a draw from the common one."""
@@ -31,8 +31,7 @@ class RankStates(Exchanges):
         """Return the state of all ranks, with all sequences, for :meth:`restore`; all ranks call it at once."""
         if self._joined is not None:
             return deepcopy(self._joined) if copy else self._joined
-        if self._in_callback:
-            raise RuntimeError("state() needs all ranks, got a call from a callback, which rank 0 alone makes")
+        check_all_call("state()")
         state = super().state(copy=copy)
         own_rng = self.noise_rng.bit_generator.state
         parts = self.ranks.gather((state["states"], own_rng))
@@ -56,6 +55,7 @@ class RankStates(Exchanges):
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a state of all ranks, of this number or, with `change_ranks`, of another one."""
+        check_all_call("restore()")
         own = dict(state)
         stored = own.pop("ranks", None)
         if stored is not None and stored["size"] != self.num_ranks:

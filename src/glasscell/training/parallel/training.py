@@ -41,7 +41,7 @@ from glasscell.training.parallel.messages import (
     UPDATE,
     UpdateMessage,
 )
-from glasscell.training.parallel.ranks import Ranks
+from glasscell.training.parallel.ranks import Ranks, alone, check_all_call, is_alone
 from glasscell.training.parallel.rows import RowsOfRank, reads_rows
 from glasscell.training.parallel.states import RankStates
 from glasscell.training.sources import NumbersPerStep, training_part
@@ -80,6 +80,7 @@ class ParallelTraining(RankStates):
     accepts_ranks: ClassVar = True
 
     def __init__(self, model: Any, data: TrainingData, options: TrainingOptions) -> None:
+        check_all_call("a training with comm")
         self.ranks = Ranks(options.comm)
         self.num_ranks = self.ranks.size
         if not self.ranks.is_first:
@@ -115,6 +116,7 @@ class ParallelTraining(RankStates):
 
     def run(self) -> History:
         """Make updates until something ends the training; on all ranks."""
+        check_all_call("run()")
         with self.ranks.or_abort():
             return with_max_threads(self._run_together, self._threads)
 
@@ -134,6 +136,7 @@ class ParallelTraining(RankStates):
 
     def step(self) -> dict[str, float]:
         """Make one update, on all ranks, and return its row of the history."""
+        check_all_call("step()")
         self.ranks.has_agreed = False
         with self.ranks.or_abort():
             try:
@@ -229,9 +232,12 @@ class ParallelTraining(RankStates):
     # Evaluation
 
     def evaluate(self) -> dict[str, float]:
-        """Return the scores of the validation batches, which the ranks divide where that is possible."""
-        if self.validation is None:
-            return {}
+        """Return the scores of the validation batches, which the ranks divide where that is possible.
+
+        In a callback, which rank 0 alone calls, this rank evaluates all of them.
+        """
+        if self.validation is None or is_alone():
+            return super().evaluate()
         own: list[Measurement] = []
         scores: dict[str, float] = {}
         error: BaseException | None = None
@@ -301,13 +307,11 @@ class ParallelTraining(RankStates):
         error: BaseException | None = None
         stopped = False
         if self.ranks.is_first:
-            self._in_callback = True
             try:
-                stopped = super()._call_callbacks(made=made)
+                with alone():
+                    stopped = super()._call_callbacks(made=made)
             except BaseException as caught:  # noqa: BLE001 - raised by all ranks
                 error = caught
-            finally:
-                self._in_callback = False
         return self._decide(error, stopped=stopped)
 
     def _decide(self, error: BaseException | None, *, stopped: bool) -> bool:
@@ -323,6 +327,7 @@ def fit_on_ranks(model: Any, data: TrainingData, arguments: Mapping[str, Any]) -
     ranks = Ranks(arguments["comm"])
     if ranks.size == 1:
         return Training(model, data, TrainingOptions(**arguments)).run()
+    check_all_call("fit with comm")
     options = ranks.together(lambda: TrainingOptions(**arguments))
     with reported_losses(ranks, options.checkpoint):
         return ParallelTraining(model, data, options).run()
