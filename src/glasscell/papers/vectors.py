@@ -83,6 +83,7 @@ EXPERIMENTS = (
         ),
         train=train_vector_copy,
         outcome=outcome,
+        remark="The correct prefix shrinks above length 20 as in the paper; at length 20 more training is needed.",
         seeds=3,
         quick_seeds=1,
         quick=f"lengths 1 to {QUICK_MAX_LENGTH}, {QUICK_HIDDEN_SIZE} units, {QUICK_UPDATES:,} updates",
