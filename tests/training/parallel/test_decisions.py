@@ -134,6 +134,20 @@ def test_a_callback_cannot_call_what_needs_all_ranks(name):
     assert train("weights", None, 3, callbacks=[lambda _: train("weights", None, 1) and None])[1].updates == 3
 
 
+def test_what_a_callback_adds_to_the_history_is_added_on_all_ranks():
+    def run(comm):
+        def callback(state):
+            if state.history.updates != 2:
+                state.history.rows[-1]["norm"] = float(np.abs(state.model.parameters.vector).sum())
+
+        return train("weights", comm, 4, callbacks=[callback])[1].rows
+
+    rows = run(None)
+    for other in run_ranks(2, run):
+        assert [list(row) for row in other] == [list(row) for row in rows]
+        np.testing.assert_allclose(other[-1]["norm"], rows[-1]["norm"])
+
+
 @pytest.mark.parametrize("name", ["ragged", "text"])
 def test_a_callback_can_evaluate(name):
     def run(comm):

@@ -117,6 +117,16 @@ def test_so_does_any_kind_of_error(error, place):
     assert type(results[0]) is (KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else RankError)
 
 
+@pytest.mark.parametrize("batch_size", [3, 6])
+@pytest.mark.parametrize("rank", [0, 1])
+def test_an_error_of_a_rank_while_the_others_evaluate_ends_all(rank, batch_size):
+    """The evaluation is divided among the ranks with the first number of sequences, and not with the second."""
+    options = {"callbacks": [lambda state: None], "evaluate_every": 1, "batch_size": batch_size}
+    error = TroubleError("!")
+    results = run_ranks(2, lambda comm: fit_with_trouble(comm, "optimizer", rank, error, **options), catch=True)
+    assert [type(result) for result in results] == [TroubleError if k == rank else RankError for k in range(2)]
+
+
 def test_an_error_of_all_ranks_is_raised_by_all_and_printed_once():
     def fit(comm):
         data = arrays(DataWithTrouble)

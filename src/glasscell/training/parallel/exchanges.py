@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,24 @@ from glasscell.training.parallel.comparison import checksum
 from glasscell.training.parallel.errors import RankError, text_of
 from glasscell.training.parallel.messages import ACTIONS, DONE, END, ERROR, FAILURE, UPDATE, UpdateMessage
 from glasscell.training.parallel.ranks import Ranks
+
+
+class Decision(NamedTuple):
+    """What rank 0 decides after an update.
+
+    Attributes
+    ----------
+    stopped : bool
+        Whether a callback ends the training.
+    row : dict, optional
+        Last row of the history, if a callback has changed it.
+    error : exception, optional
+        That of this rank.
+    """
+
+    stopped: bool = False
+    row: dict[str, Any] | None = None
+    error: BaseException | None = None
 
 
 class Exchanges(Training):
@@ -89,14 +107,22 @@ class Exchanges(Training):
             return
         with self.ranks.message():
             if self._expects_decision:
-                self._share_decision(error, stopped=False)
+                self._share_decision(Decision(error=error))
             else:
                 self._send(END, ERROR, weights=False)
                 self.ranks.share(error)
 
-    def _share_decision(self, error: BaseException | None, *, stopped: bool) -> tuple[bool, BaseException | None]:
-        """Return whether rank 0 ends the training, and the error that this rank is to raise."""
+    def _share_decision(self, own: Decision) -> Decision:
+        """Return the decision of rank 0, with the error that this rank is to raise."""
         with self.ranks.message():
-            sent = self.ranks.gather(("" if error is None else text_of(error), stopped))
+            sent, error = self._gather_with_errors((own.stopped, own.row), own.error)
             self._expects_decision = False
-            return bool(sent[0][1]), self.ranks.error_to_raise([text for text, _ in sent], error)
+            return Decision(error=error) if error is not None else Decision(*sent[0])
+
+    def _gather_with_errors(self, value: Any, error: BaseException | None) -> tuple[list[Any], BaseException | None]:
+        """Return the values of all ranks, and the error that this rank is to raise: then the values mean nothing.
+
+        A rank with an error calls it from another point than the others, with another value.
+        """
+        sent = self.ranks.gather(("" if error is None else text_of(error), value))
+        return [value for _, value in sent], self.ranks.error_to_raise([text for text, _ in sent], error)

@@ -30,8 +30,8 @@ from glasscell.training.parallel.comparison import (
     check_same,
     summarize,
 )
-from glasscell.training.parallel.errors import text_of
 from glasscell.training.parallel.evaluation import common_scores, in_order_of_batches, is_divided, share_of_batches
+from glasscell.training.parallel.exchanges import Decision
 from glasscell.training.parallel.lost_ranks import reported_losses
 from glasscell.training.parallel.messages import (
     END,
@@ -253,13 +253,10 @@ class ParallelTraining(RankStates):
             if not self._expects_decision:  # a rank with an error takes part in the next exchange
                 self._message.clear()
                 self._exchange(EVALUATION, error=error)
-            sent = self.ranks.gather(("" if error is None else text_of(error), own, scores))
-            shared = self.ranks.error_to_raise([text for text, _, _ in sent], error)
+            sent, shared = self._gather_with_errors(own if self._divides_evaluation else scores, error)
             if shared is not None:
                 raise shared
-        if self._divides_evaluation:
-            return average_of(in_order_of_batches([part for _, part, _ in sent]))
-        return common_scores([scores for _, _, scores in sent])
+        return average_of(in_order_of_batches(sent)) if self._divides_evaluation else common_scores(sent)
 
     # Failures
 
@@ -304,22 +301,21 @@ class ParallelTraining(RankStates):
         """Call the callbacks on rank 0, and return on all ranks whether one of them ends the training."""
         if not self.options.callbacks:
             return False
-        error: BaseException | None = None
-        stopped = False
+        own, rows = Decision(), self.history.rows
         if self.ranks.is_first:
+            before = dict(rows[-1]) if made else {}
             try:
                 with alone():
                     stopped = super()._call_callbacks(made=made)
+                own = Decision(stopped, dict(rows[-1]) if made and rows[-1] != before else None)
             except BaseException as caught:  # noqa: BLE001 - raised by all ranks
-                error = caught
-        return self._decide(error, stopped=stopped)
-
-    def _decide(self, error: BaseException | None, *, stopped: bool) -> bool:
-        """Return whether rank 0 ends the training; raise an error on all ranks if there is one on any."""
-        stops, shared = self._share_decision(error, stopped=stopped)
-        if shared is not None:
-            raise shared
-        return stops
+                own = Decision(error=caught)
+        decision = self._share_decision(own)
+        if decision.error is not None:
+            raise decision.error
+        if decision.row is not None and not self.ranks.is_first:
+            rows[-1] = decision.row
+        return decision.stopped
 
 
 def fit_on_ranks(model: Any, data: TrainingData, arguments: Mapping[str, Any]) -> History:
