@@ -1,8 +1,11 @@
 """Law: `glasscell reproduce` prints rows and figures, writes its files, and reports mistakes in one line."""
 
 import json
+import multiprocessing
+import os
 import pickle
-from concurrent.futures import ThreadPoolExecutor
+import time
+from concurrent.futures import BrokenExecutor, Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
@@ -10,6 +13,7 @@ from types import MappingProxyType
 import pytest
 
 from glasscell.cli import main, reproduce
+from glasscell.cli.run_processes import run_processes
 from glasscell.papers import Experiment, Outcome, registry
 from glasscell.papers.reproduction import train_experiment
 
@@ -91,6 +95,8 @@ def test_the_list(capsys):
         (["music"], "music needs --data FOLDER with music/x.npz"),
         (["music", "--data", "."], "music needs --data FOLDER with music/x.npz"),
         (["one", "--overwrite", "--continue"], "not allowed with"),
+        (["one", "two", "one"], "NAME must be different experiments, got one twice"),
+        (["one", "--out", "/dev/null/x"], "--out must be a folder, got /dev/null/x: /dev/null is a file"),
     ],
 )
 def test_a_mistake_is_one_line(arguments, words, capsys, tmp_path):
@@ -132,3 +138,54 @@ def test_processes_run_the_trainings(tmp_path, monkeypatch):
     assert asked == [2]
     sent = partial(train_experiment, "two", quick=True, data=None)
     assert pickle.loads(pickle.dumps(sent))(seed=1)["score"] == 0.25  # noqa: S301 - our own
+
+
+def test_overwrite_keeps_the_rows_of_experiments_that_do_not_run(tmp_path, capsys):
+    (tmp_path / "data" / "music").mkdir(parents=True)
+    (tmp_path / "data" / "music" / "x.npz").touch()
+    assert main(["reproduce", "--all", "--quick", "--data", "data"]) == 0
+    rows = tmp_path / "runs" / "papers" / "music-quick.jsonl"
+    before = rows.read_bytes()
+    assert main(["reproduce", "--all", "--quick", "--overwrite"]) == 0
+    assert "music: skipped" in capsys.readouterr().out
+    assert main(["reproduce", "music", "--quick", "--overwrite"]) == 2
+    assert main(["reproduce", "music", "one", "--quick", "--overwrite", "--data", "runs"]) == 2
+    assert rows.read_bytes() == before
+
+
+def test_errors_with_surrogates_are_written(tmp_path, monkeypatch, capsys):
+    def fails(seed, *, quick, data):
+        raise ValueError("no file \udcff")
+
+    monkeypatch.setattr(registry, "EXPERIMENTS", {"one": replace(experiment("one"), train=fails)})
+    assert main(["reproduce", "one", "--seeds", "1"]) == 1
+    written = json.loads((tmp_path / "runs" / "papers" / "one.json").read_text("utf-8"))
+    assert written["rows"][0]["error"] == "ValueError: no file \udcff"
+    assert "written" in capsys.readouterr().out
+
+
+class Broken(ThreadPoolExecutor):
+    """An executor whose second run does not return."""
+
+    def submit(self, function, /, *arguments, **options):
+        if arguments[0].seed == 1:
+            future = Future()
+            future.set_exception(BrokenExecutor("a process died"))
+            return future
+        return super().submit(function, *arguments, **options)
+
+
+def test_a_process_that_dies_is_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(reproduce, "_executor", Broken)
+    assert main(["reproduce", "two", "--processes", "2"]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("glasscell: the executor failed (BrokenExecutor: a process died); ")
+    assert error.endswith(("; 1 row in runs/papers/two.jsonl; --continue goes on", "; nothing is kept"))
+
+
+def test_processes_end_with_the_command_during_a_run():
+    with run_processes(1) as executor:
+        assert executor.submit(os.getenv, "OMP_NUM_THREADS").result() == os.environ.get("OMP_NUM_THREADS", "1")
+        executor.submit(time.sleep, 1000)
+        (process,) = multiprocessing.active_children()
+    assert not process.is_alive()

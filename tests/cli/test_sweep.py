@@ -15,7 +15,7 @@ import pytest
 from training_commands import without_pictures, write_data
 
 import glasscell as gc
-from glasscell.cli import main, sweep
+from glasscell.cli import main, run_processes
 from glasscell.cli.sweep_options import plan_of
 from glasscell.sweeps import SweepResult
 
@@ -43,7 +43,7 @@ def in_this_process(monkeypatch):
         def shutdown(self, **_):
             pass
 
-    monkeypatch.setattr(sweep, "ProcessPoolExecutor", Immediate)
+    monkeypatch.setattr(run_processes, "ProcessPoolExecutor", Immediate)
     without_pictures(monkeypatch)
 
 

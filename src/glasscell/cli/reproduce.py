@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from argparse import _SubParsersAction
 
     from glasscell.papers import Experiment, Reproduction
+    from glasscell.sweeps import SweepResult
 
 DEFAULT_FOLDER = Path("runs/papers")
 
@@ -68,6 +69,10 @@ def run(options: argparse.Namespace) -> int:
             positive_integer(f"--{option}", getattr(options, option))
     if options.data is not None and not options.data.is_dir():
         raise FileNotFoundError(f"--data: there is no folder {options.data}")
+    _check_folder(options.out)
+    for name in options.names:
+        if options.names.count(name) > 1:
+            raise ValueError(f"NAME must be different experiments, got {name} twice")
     files = {experiment.name: _files(experiment, options) for experiment in experiments}
     for experiment in experiments:
         if missing := experiment.missing_files(options.data):
@@ -94,24 +99,29 @@ def _files(experiment: Experiment, options: argparse.Namespace) -> dict[str, Pat
     """Return the output files, after a check that none is replaced by mistake."""
     stem = experiment.name + ("-quick" if options.quick else "")
     files = {ending: options.out / f"{stem}.{ending}" for ending in ("jsonl", "json", "md")}
-    if existing := [path for path in files.values() if path.exists()]:
-        if options.overwrite:
-            files["jsonl"].unlink(missing_ok=True)
-        elif not options.resume:
-            raise FileExistsError(
-                f"--out: {existing[0]} exists already; --overwrite replaces it, --continue adds to it"
-            )
+    existing = [path for path in files.values() if path.exists()]
+    if existing and not (options.overwrite or options.resume):
+        raise FileExistsError(f"--out: {existing[0]} exists already; --overwrite replaces it, --continue adds to it")
     return files
+
+
+def _check_folder(folder: Path) -> None:
+    """Raise NotADirectoryError if a folder cannot be made, since it or its parent is a file."""
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise NotADirectoryError(f"--out must be a folder, got {folder}: {path} is a file")
 
 
 def _reproduce(experiment: Experiment, options: argparse.Namespace, files: Mapping[str, Path]) -> Reproduction:
     """Run one experiment, print its section, and write its files."""
     from glasscell.papers.page import section, table  # noqa: PLC0415
     from glasscell.papers.reproduction import Reproduction, run_rows  # noqa: PLC0415
-    from glasscell.sweeps import SweepInterrupted  # noqa: PLC0415
+    from glasscell.sweeps import SweepError, SweepInterrupted  # noqa: PLC0415
 
     seeds = options.seeds or (experiment.quick_seeds if options.quick else experiment.seeds)
     print(f"{experiment.name}: {escape(experiment.paper)}, {counted(seeds, 'seed')}", flush=True)
+    if options.overwrite:
+        files["jsonl"].unlink(missing_ok=True)
     with _executor(options.processes) as executor:
         try:
             rows = run_rows(
@@ -125,13 +135,13 @@ def _reproduce(experiment: Experiment, options: argparse.Namespace, files: Mappi
                 progress=True,
             )
         except SweepInterrupted as error:
-            raise Interrupted(
-                f"{counted(len(error.result.rows), 'row')} in {files['jsonl']}; --continue goes on"
-            ) from None
+            raise Interrupted(_kept(error.result, files["jsonl"])) from None
+        except SweepError as error:
+            raise ValueError(f"{str(error).partition(';')[0]}; {_kept(error.result, files['jsonl'])}") from None
     result = Reproduction.of(experiment, rows, quick=options.quick, version=__version__)
     text = section(result)
-    write_atomically(files["json"], result.json().encode())
-    write_atomically(files["md"], f"{text}\n{table([result])}".encode())
+    write_atomically(files["json"], result.json().encode(errors="backslashreplace"))  # an error may have surrogates
+    write_atomically(files["md"], f"{text}\n{table([result])}".encode(errors="backslashreplace"))
     print(f"\n{escape_lines(text)}\nwritten: {escape(str(files['json']))} and {escape(files['md'].name)}\n", flush=True)
     return result
 
@@ -140,10 +150,14 @@ def _executor(processes: int) -> AbstractContextManager[Any]:
     """Return None for one process: trainings then run in this one."""
     if processes == 1:
         return nullcontext()
-    from concurrent.futures import ProcessPoolExecutor  # noqa: PLC0415 - only with --processes
-    from multiprocessing import get_context  # noqa: PLC0415
+    from glasscell.cli.run_processes import run_processes  # noqa: PLC0415 - only with --processes
 
-    return ProcessPoolExecutor(processes, get_context("spawn"))
+    return run_processes(processes)
+
+
+def _kept(result: SweepResult, file: Path) -> str:
+    """Return what is kept, and how the experiment goes on."""
+    return f"{counted(len(result.rows), 'row')} in {file}; --continue goes on" if result.rows else "nothing is kept"
 
 
 def escape_lines(text: str) -> str:

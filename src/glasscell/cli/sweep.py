@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import multiprocessing
 import os
 import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -44,9 +42,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from glasscell.sweeps.result import SweepResult
-
-THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-SECONDS_TO_END = 5.0  # of a process that was terminated
 
 
 def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -163,17 +158,16 @@ def _sweep(
     options: argparse.Namespace, plan: Plan, models: dict[str, str], folder: SweepFolder, processes: int
 ) -> SweepResult:
     """Run what is left of the sweep on processes; they are ended after an error or an interrupt."""
-    from glasscell.cli.sweep_runs import CommandRun, begin_process  # noqa: PLC0415
+    from glasscell.cli.run_processes import run_processes  # noqa: PLC0415
+    from glasscell.cli.sweep_runs import CommandRun  # noqa: PLC0415
     from glasscell.sweeps.errors import SweepError, SweepInterrupted  # noqa: PLC0415
     from glasscell.sweeps.running import sweep  # noqa: PLC0415
 
     files = {key: folder.folder / name for key, name in models.items()}
     work = folder.make_work_folder()
     command = CommandRun(options.training, plan.arguments, files, work)
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(processes, context, begin_process)
     try:
-        with _one_thread(), _printed_warnings():
+        with run_processes(processes) as executor, _printed_warnings():
             return sweep(
                 command,
                 seeds=plan.seeds,
@@ -190,12 +184,6 @@ def _sweep(
         raise ValueError(f"{str(error).partition(';')[0]}; {_kept(error.result, folder, options.training)}") from None
     finally:
         folder.manifest.updates = folder.rows
-        executor.shutdown(wait=False, cancel_futures=True)
-        children = multiprocessing.active_children()
-        for process in children:
-            process.terminate()
-        for process in children:
-            process.join(SECONDS_TO_END)
         folder.remove_work_folder()
 
 
@@ -207,18 +195,6 @@ def _kept(result: SweepResult, folder: SweepFolder, name: str) -> str:
     total = len(result.settings) * len(result.seeds)
     kept = f"{len(result)} of {counted(total, 'row')} are kept in {folder.display_path}"
     return f"{kept}; to go on: {program_name()} {words}"
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Give each new process one thread, so that results do not depend on the number of processes."""
-    chosen = [name for name in THREADS if name not in os.environ]
-    os.environ.update(dict.fromkeys(chosen, "1"))
-    try:
-        yield
-    finally:
-        for name in chosen:
-            del os.environ[name]
 
 
 @contextmanager

@@ -6,11 +6,7 @@ import argparse
 import csv
 import io
 import json
-import os
-import signal
-import sys
 import tempfile
-import threading
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from pathlib import Path
@@ -117,21 +113,3 @@ def _publish(model: Path, target: Path) -> None:
     from glasscell.atomic_files import write_atomically  # noqa: PLC0415
 
     write_atomically(target, model.read_bytes(), (".safetensors",))
-
-
-def begin_process() -> None:
-    """Prepare a process of a sweep: no signals of the terminal, no pictures, and an end with its parent."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    sys.modules["matplotlib"] = None  # type: ignore[assignment] # as if not installed: each run would draw a picture
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """End the process when its parent does, however that ends."""
-    from multiprocessing import parent_process  # noqa: PLC0415
-    from multiprocessing.connection import wait  # noqa: PLC0415
-
-    parent = parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
