@@ -37,11 +37,12 @@ def summarize(training: Any) -> dict[str, Any]:
     described["options"] |= {"on_failure": options.on_failure, "divergence_factor": options.divergence_factor}
     described["options"] |= {"callbacks": bool(options.callbacks), "compare_ranks_every": options.compare_ranks_every}
     described |= {"weights": checksum(training.model.parameters.vector), "seed": _describe_seed(training)}
-    return {name: described[name] for name in NAMES}
+    return {name: described[name] for name in NAMES} | {"asks_for": training.asks_for}
 
 
 def check_same(summaries: list[dict[str, Any]]) -> None:
     """Raise ValueError unless all ranks have the same summary; the message names the first difference."""
+    _check_first(summaries)
     for name, label in NAMES.items():
         for rank, summary in enumerate(summaries):
             for path, first, other in value_differences("", {"": summaries[0][name]}, {"": summary[name]}):
@@ -50,6 +51,14 @@ def check_same(summaries: list[dict[str, Any]]) -> None:
                     f"ranks must have the same {label}{entry}, got {shortened(first)} on rank 0 "
                     f"and {shortened(other)} on rank {rank}"
                 )
+
+
+def _check_first(summaries: list[dict[str, Any]]) -> None:
+    """Raise ValueError if rank 0, whose files count, is to have none, and another rank is."""
+    for rank, summary in enumerate(summaries):
+        for name, is_passed in summary["asks_for"].items():
+            if is_passed and not summaries[0]["asks_for"][name]:
+                raise ValueError(f"{name} must be passed on rank 0, which alone uses files, got it on rank {rank} only")
 
 
 def check_batch_size(training: Any) -> None:

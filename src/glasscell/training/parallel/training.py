@@ -83,6 +83,7 @@ class ParallelTraining(RankStates):
         check_all_call("a training with comm")
         self.ranks = Ranks(options.comm)
         self.num_ranks = self.ranks.size
+        self.asks_for = {"checkpoint": options.checkpoint is not None, "resume": options.resume is not False}
         if not self.ranks.is_first:
             options = replace(options, checkpoint=None, checkpoint_every=None, resume=False, progress=False)
         self._zero_loss, self._has_compared_batch = -math.inf, False
