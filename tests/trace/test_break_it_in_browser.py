@@ -56,6 +56,10 @@ PLACES = """["break-scale", "break-gate", "break-curve", "break-units"]
   .map(id => document.getElementById(id)).map(e => [e.offsetTop, e.offsetHeight])"""
 
 
+def number(text: str) -> float:
+    return float(text.replace("\u2212", "-"))
+
+
 def wait_for(page: Any, text: str) -> None:
     page.locator("#break-finding", has_text=text).wait_for()
 
@@ -107,6 +111,10 @@ def test_interventions_have_the_effect_that_they_have_in_python(open_html: Any, 
 
     page.locator("#break-cut").check()
     wait_for(page, "No unit reads h")
+    for row in page.locator(".sums tbody tr").all():  # z is the sum of what gates read
+        from_h, from_x, bias, z = (number(text) for text in row.locator("td").all_text_contents()[:4])
+        assert from_h == 0
+        assert abs(from_x + bias - z) < 2e-3 * (abs(from_x) + abs(bias))
     cut = changed(model)
     cut.parameters["lstm.kernel_l0"][:, :H] = 0
     assert np.abs(np.array(shown(page, 0)[1:]) / 100 - bits_right(cut)).max() < 0.006

@@ -112,16 +112,26 @@ def test_the_sentence_names_the_units_that_carry_the_bit(open_trace: Open) -> No
 def test_information_is_written_where_a_bit_can_first_be_read(open_trace: Open) -> None:
     model = trained()
     page = open_trace(model.trace(BITS))
-    first = (gc.explain.decodability(model, model.task).r2 >= 0.5).argmax(axis=1)
+    r2 = gc.explain.decodability(model, model.task).r2
+    first = (r2 >= 0.5).argmax(axis=1)
     assert sorted(set(first.tolist())) == [0, 1, 2, 3]
     layer = model.trace(BITS).layer[0]
     writes = np.abs(layer.i * layer.g).mean(axis=1)
     text = page.locator("#maps-finding").inner_text()
     assert text.startswith(
-        "Information is written at steps 0 to 3: from there on the bit that is the input of the step"
+        "Information is written at steps 0 to 3: there the bit that is the input of the step can first be read"
     )
+    until = [r2[k, first[k] : 6 + k] for k in range(4)]  # the bit is the output of step 5 + k
+    fading = [str(k) for k in range(4) if until[k].min() < 0.5]
+    if fading:
+        least = min(range(4), key=lambda k: until[k].min())
+        place = f"(bit {least}, step {first[least] + until[least].argmin()})"
+        assert f"is lower at some steps, down to {until[least].min():.2g} {place}.".replace("-", "\u2212") in text
+        assert all(re.search(rf"R² of bits?\b[^:]*\b{k}\b", text) for k in fading)
+    else:
+        assert "is lower at some steps" not in text
     ranges = [f"{part.min():.2g} to {part.max():.2g}" for part in (writes[:4], writes[4:])]
-    assert f"The mean of |i g| is {ranges[0]} there, and {ranges[1]} at the other steps" in text
+    assert f"The mean of |i\u00a0g| is {ranges[0]} there, and {ranges[1]} at the other steps" in text
     assert f"largest at step {writes.argmax()}:" in text
 
 
@@ -348,6 +358,13 @@ def test_a_panel_can_be_saved(open_trace: Open, panel: str) -> None:
 
 
 # Sections of the screen whose content is higher than they are.
+LOW = """[...document.querySelectorAll("main > .on-screen canvas")]
+  .map(e => e.getBoundingClientRect()).filter(r => r.width > 0 && r.height < 24)"""
+# Neighbours in a column of the panel of which one covers the other, or shows only a part of itself.
+OVERLAPPING = """[...document.querySelectorAll("main > .on-screen > :not(.unseen)")].filter(e => e.offsetHeight)
+  .filter((e, n, all) => (n && e.getBoundingClientRect().top < all[n - 1].getBoundingClientRect().bottom - 1) ||
+  (e.matches("p, .scroll") && (e.scrollHeight > e.clientHeight + 1 || e.scrollWidth > e.clientWidth + 1)))
+  .map(e => e.id || e.className)"""
 CUT = """[...document.querySelectorAll("#cell, main > .on-screen")]
   .filter(e => e.scrollHeight > e.clientHeight + 1).map(e => `${e.id}: ${e.scrollHeight} > ${e.clientHeight}`)"""
 
@@ -363,6 +380,8 @@ def test_the_projector_has_one_screen_large_text_and_two_digits(open_trace: Open
             assert page.locator("main > section.on-screen").count() == 1
             cut = page.evaluate(CUT)
             assert cut == [], f"{panel} needs scrolling"
+            assert page.evaluate(LOW) == [], panel
+            assert page.evaluate(OVERLAPPING) == [], panel
         page.locator("button[data-bit]").first.dispatch_event("click")
         page.locator("#version-new").wait_for()
     assert page.evaluate("getComputedStyle(document.body).fontSize") == "24px"
@@ -389,7 +408,16 @@ def test_the_bar_does_not_cover_what_a_jump_shows(open_trace: Open, width: int) 
     page.locator("button[data-bit]").first.click()
     page.locator("#version-new").wait_for()
     after = bar.bounding_box()["height"]
-    assert after == before or width == 375  # on a phone the line appears when it is needed
+    assert after == before
+    top = (
+        "[...document.querySelectorAll('.bar button, .bar input, .pair')].map(e => e.getBoundingClientRect())"
+        ".map(r => [r.x, r.y, r.width, r.height])"
+    )
+    places = np.array(page.evaluate(top))
+    for version in ("difference", "old", "new"):  # none of them moves another one, or what is below the bar
+        page.locator(f"#version-{version}").dispatch_event("click")
+        assert np.abs(page.evaluate(top) - places).max() <= 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.wait_for_timeout(50)
     for _ in range(2):  # heights of sections are known when they have been on the screen
         page.locator("#break-title").evaluate("e => e.scrollIntoView()")

@@ -1,5 +1,6 @@
 """Law: a report trains models in the page: the sections "Train a model" and "Two models"."""
 
+import re
 from typing import Any
 
 import numpy as np
@@ -58,6 +59,10 @@ def test_two_models_train_side_by_side(open_html: Any) -> None:
     page.locator("#comparison").scroll_into_view_if_needed()
     finding = page.locator("#compare-finding")
     page.locator("#compare-finding", has_text="tanh RNN, it vanishes").wait_for()
+    assert re.match(r"LSTM: \d+ % of the bits are right before training\. tanh RNN: \d+ % ", finding.inner_text())
+    fill(page, {"compare-forgetBias": "0"})  # a field: the default, 3, keeps the gradient of the LSTM
+    page.locator("#compare-finding", has_text="(LSTM, it vanishes)").wait_for()
+    fill(page, {"compare-forgetBias": "3"})
     fill(page, {"compare-bits": "1", "compare-units": "6", "compare-delay": "4", "compare-limit": "300"})
     for pair in page.locator("#compare-pair option").all_text_contents():
         page.locator("#compare-pair").select_option(pair)

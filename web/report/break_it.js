@@ -127,7 +127,8 @@ export function breakItView(context, actions) {
   function showUnits() {
     const count = context.weights.H;
     const measured = effects.units.length;
-    Object.assign(parts.progress, { max: count, value: measured, hidden: measured === count });
+    Object.assign(parts.progress, { max: count, value: measured });
+    parts.progress.classList.toggle("idle", measured === count);
     if (measured % 8 && measured < count) return;
     const ranking = effects.ranking();
     parts.units.replaceChildren(...ranking.map((one) => unitRow(one, actions)), ...blankRows(count - measured));

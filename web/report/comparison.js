@@ -60,7 +60,7 @@ export function comparisonView(context, { announce }) {
     restart();
   };
   const fields = Object.fromEntries(
-    ["bits", "units", "delay", "limit"].map((option) => [option, numberField("compare", option, shared[option], set)]),
+    ["bits", "units", "delay", "forgetBias", "limit"].map((option) => [option, numberField("compare", option, shared[option], set)]),
   );
   const [normHost, shareHost] = [make("div", { class: "chart" }), make("div", { class: "chart" })];
   const mapHost = make("div", { class: "columns" });
@@ -71,7 +71,7 @@ export function comparisonView(context, { announce }) {
     make(
       "p",
       { class: "words" },
-      "Both models learn the same task: to keep the bits during a delay, in silence or while random bits arrive that they must ignore. The gradient of the loss flows back from the steps where bits are recalled, along the delay, to the steps where bits are written. Where its norm is nearly 0, the loss tells almost nothing about what should have been written there; whether the model learns all the same is measured when both are trained. Below each picture are the bits, a bar for the delimiter, and the predictions; the curves of both models have question marks instead of predictions.",
+      "Both models learn the same task: to keep the bits during a delay, in silence or while random bits arrive that they must ignore. The gradient of the loss flows back from the steps where bits are recalled, along the delay, to the steps where bits are written. Where its norm is nearly 0, the loss tells almost nothing about what should have been written there; whether the model learns all the same is measured when both are trained. The forget bias is that of LSTMs (and of the update gate of GRUs): with 0, the gradient of an LSTM can vanish as well. Below each picture are the bits, a bar for the delimiter, and the predictions; the curves of both models have question marks instead of predictions.",
     ),
     make(
       "div",
@@ -186,14 +186,15 @@ export function comparisonView(context, { announce }) {
       const state = side.options.weights ? ", as it is" : "";
       return `${formatBrief(factor)} (${side.name}${state}${factor < 0.01 ? ", it vanishes" : ""})`;
     });
-    const gradient = `from the recall back to the bits, the norm of the gradient is multiplied by ${factors.join(" and ")}.`;
-    if (sides.every(({ report }) => !report.updates)) return `Before training, ${gradient} Press Train both.`;
-    return `${share.join(" ")} Before training, ${gradient}`;
+    const gradient = `Before training, from the recall back to the bits, the norm of the gradient is multiplied by ${factors.join(" and ")}.`;
+    const hint = hasStarted ? "" : " Press Train both.";
+    return `${share.join(" ")} ${gradient}${hint}`;
   }
 
   /** What a model has learned, and whether it only guesses. */
   function shareSentence({ name, options, report, isDone }) {
     const share = `${name}: ${formatPercent(report.share)} of the bits are right`;
+    if (!report.updates && !isDone) return `${share} before training.`;
     if (options.weights) return `${share[0].toUpperCase()}${share.slice(1)}.`;
     if (!isDone || !report.updates || report.share >= GUESSES) return `${share} after ${report.checked} updates.`;
     const inputs = shared.delayInputs === "random" ? `random bit${shared.delay === 1 ? "" : "s"} to ignore` : "silent steps of delay";

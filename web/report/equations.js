@@ -107,9 +107,11 @@ function forwardLines(context) {
 function contributions(context, gate) {
   const { direction, weights, H, state } = context;
   const { I, W } = weights;
+  const before = direction.h_prev.subarray(state.step * H, (state.step + 1) * H);
+  const h = direction.edits?.withoutCut(before, state.step) ?? before; // 0 where W_h is cut
   const [t, row] = [state.step, (GATES.indexOf(gate) * H + state.unit) * (H + I + 1)];
   let [fromH, fromX] = [0, 0];
-  for (let k = 0; k < H; k++) fromH += W[row + k] * direction.h_prev[t * H + k];
+  for (let k = 0; k < H; k++) fromH += W[row + k] * h[k];
   for (let k = 0; k < I; k++) fromX += W[row + H + k] * direction.x[t * I + k];
   return [fromH, fromX, W[row + H + I]];
 }

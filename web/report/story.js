@@ -119,8 +119,24 @@ function informationSentence({ r2, K, T, layout }, written, context) {
   const there = first.every((t, k) => t < 0 || t === layout.enters[k]) ? "the bit that is the input of the step" : "a bit";
   const elsewhere = marks.every(Boolean) ? "" : `, and ${range(false)} at the other steps, which add no bit`;
   return (
-    `Information is written at ${rangesOf(marks, context)}: from there on ${there} can be read from the cells ` +
-    `(R² of a linear readout at least ${READABLE}).${rest} The mean of |i\u00a0g| is ${range(true)} there${elsewhere}.`
+    `Information is written at ${rangesOf(marks, context)}: there ${there} can first be read from the cells ` +
+    `(R² of a linear readout at least ${READABLE}).${rest}${fadingSentence(r2, first, T, layout, context)} The mean of |i\u00a0g| is ${range(true)} there${elsewhere}.`
+  );
+}
+
+/** The bits that can be read less well at a step between the first one at which they can be read and their output. */
+function fadingSentence(r2, first, T, { isRead }, context) {
+  let least = { value: READABLE };
+  const fading = first.flatMap((from, k) => {
+    let low = { value: READABLE };
+    for (let t = from; from >= 0 && t <= isRead[k]; t++) if (r2[k * T + t] < low.value) low = { value: r2[k * T + t], t, k };
+    if (low.value < least.value) least = low;
+    return low.value < READABLE ? [String(k)] : [];
+  });
+  if (!fading.length) return "";
+  return (
+    ` From there to the output, R² of ${listed(fading, "bit")} is lower at some steps, down to ` +
+    `${formatBrief(least.value)} (bit ${least.k}, step ${context.stepName(least.t)}).`
   );
 }
 
