@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help copy test verify mutants interrupts flips fuzz estimators aeon gate-accuracy coverage fuzz-coverage torture lint format notebook web pictures screenshots bars real-data papers papers-page bench bench-copy clean
+.PHONY: help copy test verify mutants interrupts flips fuzz estimators aeon gate-accuracy coverage fuzz-coverage torture lint format notebook web pictures screenshots bars real-data papers papers-page bench killed-ranks parallel-costs bench-copy clean
 
 help:            ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -100,6 +100,12 @@ papers-page: $(VENV)/.test ## write docs/papers.md from the results in docs/pape
 bench: $(VENV)/.peers ## speed compared with PyTorch, ONNX Runtime and JAX: a table, benchmarks/results.json and a plot (minutes)
 	$(BIN)/python benchmarks/speed --only training,training-steps,load,forward,streaming,cold,memory,scaling,gemm \
 	  --out benchmarks/results.json --plot docs/speed.png --overwrite $(ARGS)
+
+killed-ranks: $(VENV)/.test ## kill a random rank of a training with mpiexec, 20 times: does each run go on? (minutes)
+	$(BIN)/python benchmarks/killed_ranks.py $(ARGS)
+
+parallel-costs: $(VENV)/.peers ## costs of several processes, with a model for 2 to 64 machines: tables of docs/parallel.md (minutes)
+	$(BIN)/python benchmarks/parallel.py $(ARGS)
 
 bench-copy: $(VENV)/.peers ## from process start to a solved copy task, compared with PyTorch
 	$(BIN)/python benchmarks/copy_vs_torch.py

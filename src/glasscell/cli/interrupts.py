@@ -3,7 +3,7 @@
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Self
@@ -34,6 +34,8 @@ class Interrupts:
         Whether the work ends after the current update.
     raised : bool
         Whether KeyboardInterrupt was raised.
+    before_exit : callable, optional
+        Called before a second signal ends the process.
     status : int
         Exit status of an interrupted command, 128 + the signal's number: 130 for Ctrl-C.
     """
@@ -45,6 +47,7 @@ class Interrupts:
         self._previous: dict[int, Any] = {}
         self.finish = False
         self.raised = False
+        self.before_exit: Callable[[], None] | None = None
         self.status = 128 + signal.SIGINT
 
     def __enter__(self) -> Self:
@@ -94,6 +97,8 @@ class Interrupts:
         self.status = 128 + number
         if self._at_once or self.raised:
             _write("\nglasscell: interrupted\n")
+            if self.before_exit is not None:
+                self.before_exit()
             os._exit(self.status)
         if self._finishing and not self.finish:
             self.finish = True

@@ -22,6 +22,7 @@ from glasscell import __version__
 from glasscell.cli import launchers
 from glasscell.cli.interrupts import SIGNALS, Interrupts
 from glasscell.cli.launchers import Launch
+from glasscell.training.parallel.lost_ranks import UPDATE, LossReport, this_place
 
 T = TypeVar("T")
 
@@ -48,6 +49,8 @@ class Ranks:
     def __init__(self, comm: Any) -> None:
         self.comm, self.size = comm, int(comm.Get_size())
         self._texts: list[Any] = []  # that each rank has
+        self._places = comm.allgather(this_place())
+        self._report: LossReport | None = None
 
     def fit(
         self,
@@ -75,16 +78,14 @@ class Ranks:
             If another rank has failed.
         """
         from glasscell.training.parallel.errors import RankError  # noqa: PLC0415 - after the errors of the command line
-        from glasscell.training.parallel.lost_ranks import UPDATE, instructions  # noqa: PLC0415
 
         sent = {name: value for name, value in options.items() if name not in OF_FIRST_RANK}
         file = io.BytesIO()
         _Pickler(file, self._texts).dump((arguments, sent, bool(options.get("callbacks"))))
         self._request(FIT, file.getvalue())
-        kept = f"the checkpoint of update {UPDATE} is kept in {folder}; to go on: {command}"
+        self._report_losses(folder, command)
         try:
-            with instructions(kept, "there is no checkpoint"):
-                return function(*arguments, **options, comm=self.comm)
+            return function(*arguments, **options, comm=self.comm)
         except RankError as error:
             raise ChildProcessError(str(error)) from None
 
@@ -96,8 +97,21 @@ class Ranks:
         self._texts.append(TextData.from_files(*arguments, comm=self.comm, **options))
         return self._texts[-1]
 
+    def _report_losses(self, folder: Path, command: str) -> None:
+        """Let a message be printed if a rank is lost from now on."""
+        self.dismiss()
+        if len(set(self._places)) == self.size:  # and not the threads of a test
+            kept = f"the checkpoint of update {UPDATE} is kept in {folder}; to go on: {command}"
+            self._report = LossReport(self._places, folder, (kept, f"there is no checkpoint in {folder}"))
+
+    def dismiss(self) -> None:
+        """Let no message be printed if a rank is lost: the command ends."""
+        if self._report is not None:
+            self._report.dismiss()
+
     def end(self, status: int) -> None:
         """Let the other ranks end with an exit status."""
+        self.dismiss()
         self._send(END, pickle.dumps(status))
 
     def _request(self, kind: str, content: bytes) -> None:
@@ -139,6 +153,7 @@ class _Unpickler(pickle.Unpickler):
 def serve(comm: Any) -> int:
     """Do what rank 0 requests, and return the exit status of the command."""
     texts: list[Any] = []
+    comm.allgather(this_place())
     while True:
         _wait(comm)
         version, kind, content = comm.bcast(None, root=0)
@@ -269,6 +284,7 @@ def _run_first(comm: Any, interrupts: Interrupts) -> int:
     from glasscell.cli.command_line import run  # noqa: PLC0415
 
     ranks = Ranks(comm)
+    interrupts.before_exit = ranks.dismiss
     try:
         status = run(None, interrupts, ranks=ranks)
     except SystemExit as error:  # of the parser

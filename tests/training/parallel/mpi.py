@@ -14,14 +14,18 @@ SECONDS = 120  # much more than a run takes
 
 
 def launcher():
-    """Return mpiexec of the environment that has mpi4py, or of the system; skip the test if there is none."""
+    """Return mpiexec of the environment that has mpi4py, or of the system.
+
+    If there is none, skip the test, or fail it with GLASSCELL_REQUIRE_MPI=1.
+    """
+    missing = pytest.fail if os.environ.get("GLASSCELL_REQUIRE_MPI") else pytest.skip
     package = find_spec("mpi4py")
     if package is None or package.origin is None:
-        pytest.skip("mpi4py is not installed")
+        missing("mpi4py is not installed")
     program = Path(package.origin).parents[4] / "bin" / "mpiexec"
     found = str(program) if program.exists() else shutil.which("mpiexec")
     if found is None:
-        pytest.skip("there is no mpiexec")
+        missing("there is no mpiexec")
     return found
 
 

@@ -47,9 +47,10 @@ def test_ranks_of_several_machines_are_named(folder, capfd):
 
 
 def test_a_command_has_its_own_instructions(folder, capfd):
-    with lost_ranks.instructions("update {update} of {kind}", "none"):
-        assert message_after(lose, PLACES, folder, capfd).endswith("; update 40 of {kind}\n")
-    assert "resume=True in fit" in message_after(lose, PLACES, folder, capfd)
+    process = lost_ranks._start(PLACES, folder, ("update {update} of {kind}", "none"))
+    lose(process)
+    process.wait()
+    assert capfd.readouterr().err.endswith("; update 40 of {kind}\n")
 
 
 def test_a_training_that_ends_prints_nothing(folder, capfd):
@@ -67,7 +68,7 @@ def test_the_process_may_be_gone(folder, capfd):
 
 def test_rank_0_alone_starts_it_once_the_ranks_are_processes(monkeypatch):
     started = []
-    monkeypatch.setattr(lost_ranks, "_start", lambda places, checkpoint: started.append((places, checkpoint)))
+    monkeypatch.setattr(lost_ranks, "_start", lambda places, checkpoint, _: started.append((places, checkpoint)))
 
     def enter(comm):
         with lost_ranks.reported_losses(Ranks(comm), "run"):
@@ -78,6 +79,22 @@ def test_rank_0_alone_starts_it_once_the_ranks_are_processes(monkeypatch):
     numbers = iter(range(100, 102))
     monkeypatch.setattr(os, "getpid", lambda: next(numbers))
     run_ranks(2, enter)
-    assert [(sorted(number for _, number in places), checkpoint) for places, checkpoint in started] == [
-        ([100, 101], "run")
-    ]
+    expected = [([100, 101], "run")]
+    assert [(sorted(number for _, number in places), checkpoint) for places, checkpoint in started] == expected
+
+
+def test_a_training_of_a_command_that_reports_losses_does_not_report_them_again(monkeypatch):
+    started = []
+    monkeypatch.setattr(lost_ranks, "_start", lambda *_: started.append(None))
+    report = lost_ranks.LossReport(PLACES, None, ("with", "without"))
+    numbers = iter(range(100, 102))
+    monkeypatch.setattr(os, "getpid", lambda: next(numbers))
+
+    def enter(comm):
+        with lost_ranks.reported_losses(Ranks(comm), "run"):
+            pass
+
+    run_ranks(2, enter)
+    report.dismiss()
+    assert len(started) == 1
+    assert not lost_ranks.LossReport.is_active

@@ -40,32 +40,40 @@ sys.stderr.write("\n" + text + "\n")
 """
 
 
-class LostRanksMessage:
-    """What is printed if a rank is lost.
+Place = tuple[str, int]  # machine and process of a rank
 
-    Attributes
+
+class LossReport:
+    """A process that prints a message if this one ends without dismissing it.
+
+    Parameters
     ----------
-    of_command : tuple of str, optional
-        How a command goes on: with a checkpoint, whose update replaces {update}, and without one. Default: how a
-        program that calls :func:`glasscell.fit` goes on.
+    places : list of (str, int)
+        Machine and process of each rank.
+    checkpoint : path, optional
+        Folder of the run.
+    instructions : (str, str), optional
+        How it goes on: with a checkpoint, whose update replaces {update}, and without one. Default: how a program that
+        calls :func:`glasscell.fit` goes on.
     """
 
-    of_command: ClassVar[tuple[str, str] | None] = None
+    is_active: ClassVar = False  # whether there is one
 
+    def __init__(self, places: list[Place], checkpoint: Any, instructions: tuple[str, str] | None = None) -> None:
+        LossReport.is_active = True
+        self._process = _start(places, checkpoint, instructions)
 
-@contextmanager
-def instructions(with_checkpoint: str, without: str) -> Iterator[None]:
-    """Let the trainings of the block print these instructions if a rank is lost."""
-    before, LostRanksMessage.of_command = LostRanksMessage.of_command, (with_checkpoint, without)
-    try:
-        yield
-    finally:
-        LostRanksMessage.of_command = before
+    def dismiss(self) -> None:
+        """End the process without a message."""
+        LossReport.is_active = False
+        process, self._process = self._process, None
+        if process is not None:
+            _dismiss(process)
 
 
 @contextmanager
 def reported_losses(ranks: Ranks, checkpoint: Any) -> Iterator[None]:
-    """Report it if a rank is lost during the block; all ranks call it.
+    """Report it if a rank is lost during the block, unless it is reported anyway; all ranks call it.
 
     Parameters
     ----------
@@ -73,23 +81,36 @@ def reported_losses(ranks: Ranks, checkpoint: Any) -> Iterator[None]:
     checkpoint : path, optional
         Folder of the run.
     """
-    places = ranks.gather((platform.node(), os.getpid()))
-    are_processes = len(set(places)) == ranks.size  # and not the threads of a test
-    process = _start(places, checkpoint) if ranks.is_first and are_processes else None
+    report = None
+    try:
+        places = ranks.gather(this_place())
+        are_processes = len(set(places)) == ranks.size  # and not the threads of a test
+        if ranks.is_first and are_processes and not LossReport.is_active:
+            report = LossReport(places, checkpoint)
+    except BaseException as error:
+        ranks.abort(error)  # the others would wait for ever
+        raise
     try:
         yield
     finally:
-        if process is not None:
-            _dismiss(process)
+        if report is not None:
+            report.dismiss()
 
 
-def _start(places: list[tuple[str, int]], checkpoint: Any) -> subprocess.Popen[bytes] | None:
+def this_place() -> Place:
+    """Return the machine and the number of this process."""
+    return platform.node(), os.getpid()
+
+
+def _start(
+    places: list[Place], checkpoint: Any, instructions: tuple[str, str] | None = None
+) -> subprocess.Popen[bytes] | None:
     """Start the process; None if that is impossible: the training does not need it."""
     if not sys.executable or os.name != "posix":
         return None
     size = len(places)
     folder = None if checkpoint is None else Path(checkpoint)
-    with_checkpoint, without = LostRanksMessage.of_command or (
+    with_checkpoint, without = instructions or (
         f"the checkpoint of update {UPDATE} is kept in {folder}; to go on: the same program with {size} ranks, and "
         "resume=True in fit",
         "there is no checkpoint",
