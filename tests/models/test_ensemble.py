@@ -204,3 +204,13 @@ def test_outputs_of_different_shapes_are_an_error(rng):
     members = [gc.Sequential([gc.LSTM(2, 3), gc.Linear(3, O)]) for O in (1, 2)]
     with pytest.raises(ValueError, match=r"members must have outputs of one shape, got \(4, 5, 1\) and others"):
         gc.Ensemble(members, outputs="values").predict(rng.normal(size=(4, 5, 2)).astype("f"))
+
+
+@pytest.mark.parametrize(
+    ("x", "name"), [(None, "a NoneType"), (5, "an int"), (iter([1]), "a list_iterator"), (np.array(1.0), "a ndarray")]
+)
+def test_inputs_without_a_length_are_refused_as_by_a_member(x, name):
+    members = [gc.SequenceRegressor(2, 1, hidden_size=2, seed=seed) for seed in range(2)]
+    for model in (members[0], gc.Ensemble(members)):
+        with pytest.raises(TypeError, match=f"x must be an array or a list of arrays, got {name}"):
+            model.predict(x)

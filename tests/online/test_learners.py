@@ -107,6 +107,10 @@ def test_other_layers_are_refused(rule, rng):
     layer = gc.LSTM(I, H)
     with layer.intervene("f", scale=0.5), pytest.raises(ValueError, match="layer must have no interventions"):
         rule(layer)
+    learner, unchanged = rule(layer), rule(layer)
+    with layer.intervene("f", scale=0.5), pytest.raises(ValueError, match="layer must have no interventions"):
+        learner.push(np.ones(I))
+    np.testing.assert_array_equal(learner.push(np.ones(I)), unchanged.push(np.ones(I)))
 
 
 @each_rule

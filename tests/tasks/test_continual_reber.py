@@ -177,7 +177,12 @@ def test_a_resumed_training_continues_the_same_streams(tmp_path):
         (lambda: ContinualReber(0), ValueError, "steps must be at least 1, got 0"),
         (lambda: ContinualReber(7), ValueError, "stream_length must be a multiple of steps = 7, got 100000"),
         (lambda: ContinualReber(7, 7.0), TypeError, "stream_length must be an integer, got 7.0"),
-        (lambda: continual_reber.error_free_length(automaton(), None, limit=0), ValueError, "limit must be at least 1"),
+        (
+            lambda: continual_reber.error_free_length(automaton(), np.random.default_rng(), limit=0),
+            ValueError,
+            "limit must be at least 1",
+        ),
+        (lambda: continual_reber.error_free_length(automaton(), 0), TypeError, "rng must be a numpy.random.Generator"),
         (
             lambda: continual_reber.error_free_length(lambda x: x[:3], np.random.default_rng(0)),
             ValueError,

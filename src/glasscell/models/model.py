@@ -19,7 +19,7 @@ from glasscell.layers.base import Layer
 from glasscell.layers.kinds import has_parameters, layer_config, layers_from_config
 from glasscell.layers.recurrent_layer import RecurrentLayer
 from glasscell.models.protocol import ForwardPass, States
-from glasscell.validation import positive_integer
+from glasscell.validation import positive_integer, type_name
 
 if TYPE_CHECKING:
     from glasscell.atomic_files import StrPath
@@ -143,7 +143,11 @@ class Model(ABC):
         from glasscell.data.arrays import ArrayData  # noqa: PLC0415 - not paid for by `import glasscell`
 
         size = positive_integer("batch_size", batch_size)
-        data = ArrayData(x, np.zeros(len(x), np.int64), lengths=lengths)
+        try:
+            number = len(x)
+        except TypeError:
+            raise TypeError(f"x must be an array or a list of arrays, got {type_name(x)}") from None
+        data = ArrayData(x, np.zeros(number, np.int64), lengths=lengths)
         results: list[Any] = [None] * len(data)
         buffers, is_sequence, one_per_step = BufferPool(), False, False
         repeats = any(layer.takes == "vector" and layer.gives == "sequence" for layer in self._layers)

@@ -86,7 +86,13 @@ class OnlineLearner(ABC, Generic[State]):
         -------
         array (P,) or (B, P)
             The output of this step.
+
+        Raises
+        ------
+        ValueError
+            If x is not finite or of another shape, or the layer has interventions. The state is unchanged.
         """
+        _check_no_interventions(self.layer, self)
         with np.errstate(under="ignore"):
             y = self._push(self._columns("x", x, self.layer.input_size, "I"))
         self._has_step = True
@@ -162,6 +168,11 @@ def _check_layer(layer: Any, rule: OnlineLearner[Any]) -> str:
     for name, value in given.items():
         if name not in known - rule.unsupported:
             raise ValueError(f"layer must have no {name}={value!r}: {label} does not support it")
-    if any(layer.interventions(k) for k in range(layer.num_states[1])):
-        raise ValueError(f"layer must have no interventions: {label} does not support them")
+    _check_no_interventions(layer, rule)
     return cell
+
+
+def _check_no_interventions(layer: Any, rule: OnlineLearner[Any]) -> None:
+    """Raise ValueError if a layer has interventions, which may begin between two steps."""
+    if any(layer.interventions(k) for k in range(layer.num_states[1])):
+        raise ValueError(f"layer must have no interventions: {type(rule).__name__} does not support them")

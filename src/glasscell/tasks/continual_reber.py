@@ -29,7 +29,15 @@ from glasscell.core.types import Array
 from glasscell.data.batch import AnyArray, Batch
 from glasscell.data.metrics import Metric, WeightedSum
 from glasscell.tasks.embedded_reber import ALLOWED, GRAMMAR, SYMBOLS
-from glasscell.tasks.generated import TEST, VALIDATION, GeneratedTask, check_draw, check_seed, outputs_like
+from glasscell.tasks.generated import (
+    TEST,
+    VALIDATION,
+    GeneratedTask,
+    check_draw,
+    check_generator,
+    check_seed,
+    outputs_like,
+)
 from glasscell.validation import positive_integer, positive_number
 
 TOLERANCE = 0.49  # largest absolute error of each output of a correct prediction
@@ -88,6 +96,7 @@ def error_free_length(
     int
         0 to `limit`.
     """
+    check_generator(rng)
     limit, tolerance = positive_integer("limit", limit), positive_number("tolerance", tolerance)
     state, done = np.zeros(1, np.int64), 0
     symbols = np.eye(len(SYMBOLS), dtype=np.float32)

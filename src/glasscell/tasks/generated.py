@@ -64,9 +64,14 @@ def check_draw(size: int, rng: np.random.Generator, dtype: DTypeLike) -> np.dtyp
         If the size is no integer of at least 0, `rng` no generator, or the dtype neither float32 nor float64.
     """
     non_negative_integer("size", size)
+    check_generator(rng)
+    return float_dtype(dtype)
+
+
+def check_generator(rng: np.random.Generator) -> None:
+    """Raise TypeError if this is no generator, such as a seed."""
     if not isinstance(rng, np.random.Generator):
         raise TypeError(f"rng must be a numpy.random.Generator, got {type_name(rng)}")
-    return float_dtype(dtype)
 
 
 def outputs_like(outputs: ArrayLike, targets: AnyArray) -> Array:
