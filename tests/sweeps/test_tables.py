@@ -147,3 +147,25 @@ def test_learning_curves_are_medians_of_histories():
 def test_a_sweep_of_seeds_alone_has_a_plot():
     ax = gc.sweep(functions.scores, seeds=3).plot("loss")
     assert len(ax.get_lines()[0].get_ydata()) == 1
+
+
+@pytest.mark.parametrize(
+    "grid",
+    [
+        {"$a$b$": [1, 2], "_b": ["$\\q$", "_x", "a\nb", "\ud800", "x$"]},
+        {"a": [0.1, math.inf, math.nan, -1.0]},
+        {"a": [1, 10**200, -(10**200)], "_b": [None, True, 1]},
+    ],
+    ids=["texts", "not finite", "large"],
+)
+@pytest.mark.parametrize("score", ["$\\bad$ é\n", "huge"], ids=["text", "large"])
+def test_any_names_and_values_are_drawn_literally(grid, score):
+    def train(seed, **setting):
+        return {"$\\bad$ é\n": 1.0, "huge": 10**200 * (-1) ** seed}
+
+    result = gc.sweep(train, seeds=2, **grid)
+    for over in grid:
+        ax = result.plot(score, over=over)
+        ax.figure.savefig(io.BytesIO(), format="svg")
+        if others := [name for name in grid if name != over]:
+            assert len(ax.get_legend().get_texts()) == len(grid[others[0]])

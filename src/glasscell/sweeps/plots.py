@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 from glasscell.sweeps.rows import Row, key_of
 from glasscell.sweeps.summary import SettingSummary, quartiles
 from glasscell.sweeps.tables import text_of
-from glasscell.trace.figures.style import get_axes
+from glasscell.trace.figures.style import escape_mathtext, get_axes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Grid: TypeAlias = Mapping[str, Sequence[Any]]
 BAND = 0.25  # opacity
+MAX_LABEL = 40  # characters of a value
 OFFSET = 0.08  # between points of one category
 
 
@@ -23,8 +24,8 @@ def plot_score(grid: Grid, summaries: Sequence[SettingSummary], score: str, over
     """Draw a score over the values of a name; see :meth:`glasscell.sweeps.SweepResult.plot`."""
     ax = get_axes(ax)
     values = [] if over is None else list(grid[over])
-    is_axis = bool(values) and all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
-    positions = sorted(values) if is_axis else range(max(1, len(values)))
+    is_axis = bool(values) and all(map(_is_position, values))
+    positions = sorted(map(float, values)) if is_axis else range(max(1, len(values)))
     order = sorted(range(len(values)), key=values.__getitem__) if is_axis else range(max(1, len(values)))
     lines: dict[str, tuple[str, list[Any]]] = {}
     for summary in summaries:
@@ -37,7 +38,7 @@ def plot_score(grid: Grid, summaries: Sequence[SettingSummary], score: str, over
             offset = (number - (len(lines) - 1) / 2) * OFFSET
             _draw_points(ax, [position + offset for position in positions], found, label)
     if values and not is_axis:
-        ax.set_xticks(list(positions), [text_of(value) for value in values])
+        ax.set_xticks(list(positions), [escape_mathtext(_short(value)) for value in values])
     _finish(ax, over or "", score, several=len(lines) > 1)
     return ax
 
@@ -69,7 +70,19 @@ def _with_curve(rows: Sequence[Row], score: str) -> list[Row]:
 
 def _label(grid: Grid, setting: dict[str, Any]) -> str:
     """Return the values of a setting that vary in the sweep."""
-    return ", ".join(f"{name} {text_of(value)}" for name, value in setting.items() if len(grid[name]) > 1)
+    label = ", ".join(f"{name} {_short(value)}" for name, value in setting.items() if len(grid[name]) > 1)
+    return escape_mathtext(f" {label}" if label.startswith("_") else label)  # Matplotlib hides labels with _ first
+
+
+def _short(value: Any) -> str:
+    """Return a value as text of limited length: axes leave no space for the drawing otherwise."""
+    text = text_of(value)
+    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 1]}…"
+
+
+def _is_position(value: Any) -> bool:
+    """Return whether a value of the grid is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _draw(ax: Axes, positions: Sequence[float], summaries: Sequence[Any], label: str, marker: str = "o") -> None:
@@ -96,8 +109,8 @@ def _finite(positions: Sequence[float], summaries: Sequence[Any]) -> list[tuple[
 
 
 def _finish(ax: Axes, horizontal: str, vertical: str, *, several: bool) -> None:
-    ax.set_xlabel(horizontal)
-    ax.set_ylabel(vertical)
+    ax.set_xlabel(escape_mathtext(horizontal))
+    ax.set_ylabel(escape_mathtext(vertical))
     ax.spines[["top", "right"]].set_visible(False)
     if several:
         ax.legend(fontsize="small", frameon=False)
