@@ -108,17 +108,19 @@ def test_rows_of_a_rank_have_no_weights():
     assert "batches_of_rows must yield batches with targets and without weights" in str(results[0])
 
 
-@pytest.mark.parametrize("name", ["checkpoint", "resume"])
-def test_files_that_the_first_rank_does_not_use_are_an_error(name, tmp_path):
+@pytest.mark.parametrize("name", ["checkpoint", "resume", "callbacks"])
+def test_what_the_first_rank_alone_uses_must_be_passed_there(name, tmp_path):
     def fit(comm, rank):
-        options = {name: tmp_path / "run"} if comm.Get_rank() == rank else {}
+        value = [lambda state: state.history.updates == 1] if name == "callbacks" else tmp_path / "run"
+        options = {name: value} if comm.Get_rank() == rank else {}
         return gc.fit(regressor(), batches(), 2, comm=comm, **ERROR | options).updates
 
     results = run_ranks(2, lambda comm: fit(comm, 1), catch=True)
     assert [type(result) for result in results] == [ValueError] * 2
-    assert f"{name} must be passed on rank 0, which alone uses files, got it on rank 1 only" in str(results[0])
-    if name == "checkpoint":
-        assert run_ranks(2, lambda comm: fit(comm, 0)) == [2, 2]
+    assert f"{name} must be passed on rank 0, which alone uses it, got it on rank 1 only" in str(results[0])
+    if name != "resume":
+        updates = {"checkpoint": 2, "callbacks": 1}[name]
+        assert run_ranks(2, lambda comm: fit(comm, 0)) == [updates, updates]
 
 
 def half(*values, **_):

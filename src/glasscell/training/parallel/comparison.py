@@ -35,7 +35,7 @@ def summarize(training: Any) -> dict[str, Any]:
     described = describe(training, _describe_data(training))
     described["options"].pop("seed")
     described["options"] |= {"on_failure": options.on_failure, "divergence_factor": options.divergence_factor}
-    described["options"] |= {"callbacks": bool(options.callbacks), "compare_ranks_every": options.compare_ranks_every}
+    described["options"] |= {"compare_ranks_every": options.compare_ranks_every}
     described |= {"weights": checksum(training.model.parameters.vector), "seed": _describe_seed(training)}
     return {name: described[name] for name in NAMES} | {"asks_for": training.asks_for}
 
@@ -54,11 +54,11 @@ def check_same(summaries: list[dict[str, Any]]) -> None:
 
 
 def _check_first(summaries: list[dict[str, Any]]) -> None:
-    """Raise ValueError if rank 0, whose files count, is to have none, and another rank is."""
+    """Raise ValueError for what rank 0 alone uses, and only another rank has."""
     for rank, summary in enumerate(summaries):
         for name, is_passed in summary["asks_for"].items():
             if is_passed and not summaries[0]["asks_for"][name]:
-                raise ValueError(f"{name} must be passed on rank 0, which alone uses files, got it on rank {rank} only")
+                raise ValueError(f"{name} must be passed on rank 0, which alone uses it, got it on rank {rank} only")
 
 
 def check_batch_size(training: Any) -> None:

@@ -49,7 +49,7 @@ class Exchanges(Training):
     _message: UpdateMessage
     _parallel_checkpoints: ParallelCheckpoints
     _expects_decision = False  # whether the next message is that of the decision
-    _is_running = False
+    _has_callbacks = _is_running = False
 
     def agree(self, action: int) -> None:
         """Wait until all ranks are at the same point; raise an error if one has failed."""
@@ -73,7 +73,7 @@ class Exchanges(Training):
                 self.ranks.raise_together(error)
             self._check_statuses(statuses)
             self._parallel_checkpoints.receive(statuses["flags"])
-            self._expects_decision = action == UPDATE and self._is_running and bool(self.options.callbacks)
+            self._expects_decision = action == UPDATE and self._is_running and self._has_callbacks
         return statuses
 
     def _send(self, action: int, result: int, *, weights: bool) -> NDArray[Any]:

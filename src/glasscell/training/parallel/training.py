@@ -68,6 +68,8 @@ class ParallelTraining(RankStates):
     ----------
     ranks : Ranks
     num_ranks : int
+    asks_for : dict of str to bool
+        Which of the arguments that rank 0 alone uses this rank has.
 
     Raises
     ------
@@ -84,6 +86,7 @@ class ParallelTraining(RankStates):
         self.ranks = Ranks(options.comm)
         self.num_ranks = self.ranks.size
         self.asks_for = {"checkpoint": options.checkpoint is not None, "resume": options.resume is not False}
+        self.asks_for["callbacks"] = bool(options.callbacks)
         if not self.ranks.is_first:
             options = replace(options, checkpoint=None, checkpoint_every=None, resume=False, progress=False)
         self._zero_loss, self._has_compared_batch = -math.inf, False
@@ -91,6 +94,7 @@ class ParallelTraining(RankStates):
             summaries = self.ranks.gather(self.ranks.together(partial(self._set_up, model, data, options)))
             self.ranks.together(partial(check_same, summaries))
             self._threads = self.ranks.threads()
+        self._has_callbacks = summaries[0]["asks_for"]["callbacks"]
 
     def _set_up(self, model: Any, data: TrainingData, options: TrainingOptions) -> dict[str, Any]:
         super().__init__(model, data, options)
@@ -300,7 +304,7 @@ class ParallelTraining(RankStates):
 
     def _call_callbacks(self, *, made: bool) -> bool:
         """Call the callbacks on rank 0, and return on all ranks whether one of them ends the training."""
-        if not self.options.callbacks:
+        if not self._has_callbacks:
             return False
         own, rows = Decision(), self.history.rows
         if self.ranks.is_first:
