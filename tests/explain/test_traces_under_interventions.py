@@ -153,3 +153,59 @@ def test_traces_of_batches_with_lengths(model, data):
         alone = trace_under(model, EACH, x[b, :length], y[b, :length])
         for name in ("x", "z", "f", "c", "h"):
             np.testing.assert_allclose(trace.sequence(b).layer[0].value(name), alone.layer[0].value(name), rtol=1e-10)
+
+
+CELLS = {
+    "RNN": lambda: gc.RNN(I, H, dtype=np.float64, seed=1),
+    "RNN relu": lambda: gc.RNN(I, H, nonlinearity="relu", dtype=np.float64, seed=1),
+    "GRU": lambda: gc.GRU(I, H, dtype=np.float64, seed=1),
+    "GRU of the paper": lambda: gc.GRU(I, H, reset_after=False, dtype=np.float64, seed=1),
+}
+OF_CELLS = {
+    "RNN": ("x", "z", "h"),
+    "GRU": ("x", "a_r", "a_z", "a_n", "r", "z", "q", "n", "h"),
+}
+
+
+@pytest.mark.parametrize("name", CELLS)
+def test_equations_of_other_cells_go_backward_under_each_intervention(name, data):
+    model = gc.Sequential([CELLS[name](), gc.Linear(H, 2, dtype=np.float64, seed=2)])
+    several = [
+        Intervention(symbol, **operation)
+        for symbol in OF_CELLS[name[:3]]
+        for operation in ({"scale": 0.7}, {"add": 0.1}, {"set": 0.3}, {"freeze": True}, {"clamp": (-0.05, 0.05)})
+    ]
+    for one in [*several, Intervention("W_h", cut=True, units=[1])]:
+        trace = trace_under(model, one, *data)
+        layer = trace.layer[0]
+        for t in (0, 3, T - 1):
+            equations = trace.equations(t, 1)
+            check_other_backward(equations, layer, one, t)
+        plain = model.trace(*data).equations(3, 1)
+        assert [e.left for e in plain.backward] == list(dict.fromkeys(e.left for e in equations.backward))
+        assert "the_rest" not in "".join(e.symbols for e in plain.backward[1:])
+
+
+def check_other_backward(equations, layer, one, t):
+    scale = max(np.abs(layer.value(name)[t]).max() for name in ("d_h", "d_z"))
+    for line in equations.backward:
+        text = line.numbers.replace("·", "*").replace("−", "-").replace("²", "**2")
+        np.testing.assert_allclose(eval(text), line.value, rtol=0, atol=4e-3 * scale, err_msg=str(line))  # noqa: S307
+    first, last = ({e.left: e.value for e in lines} for lines in (equations.backward[::-1], equations.backward))
+    gru = len(layer.gates) == 3
+    for name in ("d_h", "d_n", "d_z", "d_r") if gru else ("d_h",):  # on the values that acted
+        np.testing.assert_allclose(first[name], layer.value(name)[t, 1], rtol=1e-12, err_msg=name)
+    for row, gate in enumerate("rzn" if gru else ""):  # on the arguments, before the interventions
+        np.testing.assert_allclose(last[f"d_a_{gate}"], layer.value("d_a")[t, row * H + 1], rtol=1e-12)
+    if not gru:
+        np.testing.assert_allclose(last["d_z"], layer.d_z[t, 1], rtol=1e-12)
+    factor = {"scale": one.scale, "set": 0.0, "add": 1.0}.get(one.operation)
+    name = f"d_{one.symbol}"
+    changed = {e.left for e in equations.backward if e.symbols == "intervention"}
+    assert changed <= {name}
+    if factor is not None and name in first and name != "d_q":
+        if name in changed:
+            np.testing.assert_allclose(last[name], factor * first[name], rtol=1e-9, atol=1e-15, err_msg=name)
+        else:  # nothing reads the value: the derivative of the activation is 0
+            assert one.symbol == "h"
+            assert last["d_z"] == 0

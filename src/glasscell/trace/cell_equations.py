@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from glasscell.trace.equation_terms import Equation, number, parenthesised
+from glasscell.trace.equation_terms import Equation, changed_line, number, parenthesised
 from glasscell.trace.layer_trace import LayerTrace
 
 Line = tuple[str, str, str, float]  # left, symbols, numbers, value
@@ -52,12 +52,52 @@ def _rnn_forward(layer: LayerTrace, t: int, k: int) -> Iterator[Line]:
 def _rnn_backward(layer: LayerTrace, t: int, k: int) -> Iterator[Line]:
     if not layer.has_gradients:
         return
-    h, d_y, d_h, d_z = _at(layer, t, k, "h", "d_y", "d_h", "d_z")
-    yield "d_h", "d_y + w_hᵀ·d_z_next", f"{parenthesised(d_y)} + {parenthesised(d_h - d_y)}", d_h
+    z, d_y, d_h, d_z = _at(layer, t, k, "z", "d_y", "d_h", "d_z")
+    rest = "the_rest" if {"h", "W_h"} & layer.intervened else "w_hᵀ·d_z_next"
+    yield "d_h", f"d_y + {rest}", f"{parenthesised(d_y)} + {parenthesised(d_h - d_y)}", d_h
     if _config(layer).get("nonlinearity") == "relu":
-        yield "d_z", "d_h·[h > 0]", f"{parenthesised(d_h)}·{int(h > 0)}", d_z
+        slope = float(z > 0)
+        symbols, numbers = "[h > 0]", str(int(slope))
     else:
-        yield "d_z", "d_h·(1 − h²)", f"{parenthesised(d_h)}·(1 − {parenthesised(h)}²)", d_z
+        h = float(np.tanh(z))  # before an intervention on h
+        symbols, numbers, slope = "(1 − h²)", f"(1 − {parenthesised(h)}²)", 1 - h * h
+    yield from _through_activation(layer, ("h", "z", "d_z"), symbols, numbers, slope, (d_h, d_z))
+
+
+def _through_activation(
+    layer: LayerTrace, names: tuple[str, str, str], symbols: str, numbers: str, slope: float, d: tuple[float, float]
+) -> Iterator[Line]:
+    """Yield the line from the gradient on the value of an activation to that on its argument.
+
+    With interventions, there is a line for the gradient on a value before them, which is found from what it results in.
+
+    Parameters
+    ----------
+    names : tuple of str
+        Symbols of the value and of the argument, and of the gradient on the argument.
+    symbols, numbers, slope
+        The derivative of the activation.
+    d : tuple of float
+        The gradients on the value that acted, and on the argument before interventions on it.
+    """
+    value, argument, gradient = names
+    d_value, d_argument = d
+    if {value, argument} <= layer.intervened:
+        yield _changed(gradient, d_argument)
+        return
+    if value in layer.intervened:
+        d_value = d_argument / slope if slope else 0.0
+        if slope:
+            yield _changed(f"d_{value}", d_value)
+    result = d_value * slope if argument in layer.intervened else d_argument
+    yield gradient, f"d_{value}·{symbols}", f"{parenthesised(d_value)}·{numbers}", result
+    if argument in layer.intervened:
+        yield _changed(gradient, d_argument)
+
+
+def _changed(symbol: str, value: float) -> Line:
+    line = changed_line(symbol, value)
+    return line.left, line.symbols, line.numbers, line.value
 
 
 def _gru_forward(layer: LayerTrace, t: int, k: int) -> Iterator[Line]:
@@ -96,17 +136,44 @@ def _gru_backward(layer: LayerTrace, t: int, k: int) -> Iterator[Line]:
         return
     r, z, q, n, h_prev, d_y, d_h = _at(layer, t, k, "r", "z", "q", "n", "h_prev", "d_y", "d_h")
     d_n, d_z, d_q, d_r = _at(layer, t, k, "d_n", "d_z", "d_q", "d_r")
-    d_a = layer.value("d_a")[t].astype(np.float64).reshape(3, layer.H)[:, k]
+    a, d_a = (layer.value(name)[t].astype(np.float64).reshape(3, layer.H)[:, k] for name in ("a", "d_a"))
     yield "d_h", "d_y + the_rest", f"{parenthesised(d_y)} + {parenthesised(d_h - d_y)}", d_h
-    yield "d_n", "d_h·(1 − z)", f"{parenthesised(d_h)}·(1 − {parenthesised(z)})", d_n
-    yield "d_z", "d_h·(h_prev − n)", f"{parenthesised(d_h)}·({number(h_prev)} − {parenthesised(n)})", d_z
-    yield "d_a_n", "d_n·(1 − n²)", f"{parenthesised(d_n)}·(1 − {parenthesised(n)}²)", float(d_a[2])
-    if _reset_after(layer):
+    if "h" in layer.intervened:
+        read = [pair for gate, *pair in (("n", 1 - z, d_n), ("z", h_prev - n, d_z)) if gate not in layer.intervened]
+        factor, d_gate = max(read, key=lambda pair: abs(pair[0]), default=(0.0, 0.0))
+        d_h = d_gate / factor if factor else 0.0
+        yield _changed("d_h", d_h)
+    numbers = f"{parenthesised(d_h)}·(1 − {parenthesised(z)})"
+    yield _with_rest(layer, "n", ("d_h·(1 − z)", numbers, d_h * (1 - z)), d_n)
+    numbers = f"{parenthesised(d_h)}·({number(h_prev)} − {parenthesised(n)})"
+    yield _with_rest(layer, "z", ("d_h·(h_prev − n)", numbers, d_h * (h_prev - n)), d_z)
+    activated = float(np.tanh(a[2]))  # before an intervention on n
+    slope = f"(1 − {parenthesised(activated)}²)"
+    yield from _through_activation(
+        layer, ("n", "a_n", "d_a_n"), "(1 − n²)", slope, 1 - activated * activated, (d_n, float(d_a[2]))
+    )
+    if "q" in layer.intervened:
+        yield _changed("d_q", d_q)
+    elif _reset_after(layer):
         yield "d_q", "d_a_n·r", f"{parenthesised(float(d_a[2]))}·{parenthesised(r)}", d_q
-        yield "d_r", "d_a_n·q", f"{parenthesised(float(d_a[2]))}·{parenthesised(q)}", d_r
     else:
         yield "d_q", "w_hᵀ·d_a_n", number(d_q), d_q
-        yield "d_r", "d_q·h_prev", f"{parenthesised(d_q)}·{parenthesised(h_prev)}", d_r
-    for gate, value, d, d_gate in (("z", z, d_z, d_a[1]), ("r", r, d_r, d_a[0])):
-        numbers = f"{parenthesised(d)}·{parenthesised(value)}·(1 − {parenthesised(value)})"
-        yield f"d_a_{gate}", f"d_{gate}·{gate}·(1 − {gate})", numbers, float(d_gate)
+    name, d, factor = ("d_a_n·q", float(d_a[2]), q) if _reset_after(layer) else ("d_q·h_prev", d_q, h_prev)
+    yield _with_rest(layer, "r", (name, f"{parenthesised(d)}·{parenthesised(factor)}", d * factor), d_r)
+    for gate, row, d in (("z", 1, d_z), ("r", 0, d_r)):
+        activated = float(1 / (1 + np.exp(-a[row])))
+        slope = f"{parenthesised(activated)}·(1 − {parenthesised(activated)})"
+        derivative = activated * (1 - activated)
+        gradients = d, float(d_a[row])
+        yield from _through_activation(
+            layer, (gate, f"a_{gate}", f"d_a_{gate}"), f"{gate}·(1 − {gate})", slope, derivative, gradients
+        )
+
+
+def _with_rest(layer: LayerTrace, gate: str, part: tuple[str, str, float], value: float) -> Line:
+    """Return the line of the gradient on a gate; under interventions, what else is in it is the rest."""
+    symbols, numbers, result = part
+    rest = value - result
+    if layer.interventions and abs(rest) > 1e-5 * max(abs(value), abs(result)):
+        return f"d_{gate}", f"{symbols} + the_rest", f"{numbers} + {parenthesised(rest)}", value
+    return f"d_{gate}", symbols, numbers, value

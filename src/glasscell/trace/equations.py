@@ -106,8 +106,7 @@ def equations(trace: TraceData, t: int, unit: int, layer: int = -1) -> Equations
     if other_cell is not None:
         forward, backward = other_cell(t, unit)
         if layer_trace.interventions:
-            title += ", for which there are no backward equations of this cell"
-            forward, backward = [_after_interventions(layer_trace, line) for line in forward], ()
+            forward = [_after_interventions(layer_trace, line) for line in forward]
         return Equations(title, tuple(forward), backward)
     _check_supported(layer_trace)
     return Equations(
