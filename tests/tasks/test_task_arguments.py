@@ -102,6 +102,20 @@ def test_outputs_of_another_shape_are_refused(name):
             is_correct(task, wrong, batch)
 
 
+@pytest.mark.parametrize("name", [name for name in CASES if name != "copy"])
+def test_outputs_that_are_nan_are_not_correct(name):
+    task = CASES[name]
+    batch = task.batch(50, np.random.default_rng(0))
+    classes = (task.output_size,) if task.loss == "categorical_cross_entropy" else ()
+    assert not is_correct(task, np.full((*batch.targets.shape, *classes), np.nan), batch).any()
+
+
+def test_a_table_of_outputs_that_are_nan_has_no_right_bit():
+    task = tasks.VectorCopy(2, 1, 2)
+    (row,) = task.length_table(lambda x: np.full((*x.shape[:2], 2), np.nan), lengths=(2,), size=10)
+    assert row["bit_accuracy"] == row["sequence_accuracy"] == row["correct_prefix"] == 0
+
+
 def test_indices_of_digits_are_integers():
     task = CASES["row digits"]
     for wrong in ([0.5, 1.0], [True, False], ["0"]):

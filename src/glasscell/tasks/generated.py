@@ -92,6 +92,19 @@ def class_outputs(outputs: ArrayLike, targets: AnyArray) -> Array:
     return array
 
 
+def has_right_sign(outputs: ArrayLike, targets: AnyArray) -> NDArray[np.bool_]:
+    """Return where logits are on the side of targets 0 or 1; NaN is on neither side."""
+    array = outputs_like(outputs, targets)
+    return np.where(targets > 0.5, array > 0, array <= 0)
+
+
+def has_largest_output(outputs: ArrayLike, targets: AnyArray) -> NDArray[np.bool_]:
+    """Return where the class of the target has the largest output; never with NaN, which `argmax` takes for it."""
+    array = class_outputs(outputs, targets)
+    largest: NDArray[np.bool_] = (array.argmax(axis=-1) == targets) & ~np.isnan(array).any(axis=-1)
+    return largest
+
+
 def check_seed(seed: int) -> int:
     """Return the seed, if it is an integer of at least 0."""
     if integer("seed", seed) < 0:
