@@ -153,6 +153,50 @@ def test_interventions_have_the_effect_that_they_have_in_python(open_html: Any, 
     assert "undefined" not in text
 
 
+def test_a_field_names_the_rule_of_a_value_that_is_not_valid(open_html: Any) -> None:
+    page = open_html(document.page(payload_of(trained().trace([1, 0, 1, 1]))))
+    readout = page.locator("#readout")
+
+    def enter(field: str, text: str, rule: str) -> None:
+        page.locator(field).fill(text)
+        page.locator(field).press("Enter")
+        assert (readout.text_content() if rule else readout.is_hidden()) == (rule or True)
+        assert page.locator(field).get_attribute("aria-invalid") == str(bool(rule)).lower()
+
+    for unit in ("-1", str(H), "1.5"):
+        enter("#unit", unit, f"unit must be 0 to {H - 1}, got {unit}")
+    enter("#unit", "2", "")
+    page.locator("#break-gate").select_option("f")
+    enter(
+        "#break-low", "3", "the limits of a gate must be numbers, \u201cfrom\u201d at most \u201cto\u201d, got 3 and 1"
+    )
+    enter("#break-low", "0.5", "")
+    assert "between 0.5 and 1" in page.locator("#break-list").inner_text()
+    page.locator("#break-undo").click()
+    assert [page.locator(f"#break-{name}").input_value() for name in ("low", "high", "gate")] == ["0", "1", ""]
+    page.locator("#break-unit").fill("99")
+    page.locator("#break-shut-h").click()
+    assert readout.text_content() == f"unit must be 0 to {H - 1}, got 99"
+
+
+def test_a_change_that_is_undone_is_no_change(open_html: Any) -> None:
+    page = open_html(document.page(payload_of(trained().trace([1, 0, 1, 1]))))
+    changes = (
+        (lambda: page.locator("#break-cut").check(), lambda: page.locator("#break-cut").uncheck()),
+        *[(lambda: page.locator("button[data-bit='1']").click(),) * 2],
+    )
+    for change, back in changes:
+        for apply, is_changed in ((change, True), (back, False)):
+            apply()
+            assert page.locator("#restore").is_enabled() == is_changed
+            assert page.locator("#version-new").is_visible() == is_changed
+    title = page.locator("#title").inner_text()
+    assert title.endswith("copies 1011")
+    page.locator("#break-scale").evaluate(EVENTS, 0.5)
+    right = page.locator(".right").first.inner_text().split()[0]
+    assert page.locator("#title").inner_text() == title.replace("1011", f"{right} of 4 bits of 1011")
+
+
 def test_other_models_have_a_loss_and_pages_of_recorded_values_have_no_section(open_html: Any) -> None:
     rng = np.random.default_rng(0)
     lstm = gc.LSTM(2, 5, 2, bidirectional=True, dtype=np.float64)

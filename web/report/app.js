@@ -99,9 +99,9 @@ export function start(payload) {
     },
     /** After a change of the model or its input. The order of units changes only when the user sorts them again. */
     recompute() {
-      context.edited = true;
+      context.edited = context.differs();
       context.compute();
-      byId("restore").disabled = false;
+      byId("restore").disabled = !context.edited;
       byId("sort-again").disabled = false;
       cancelAnimationFrame(waiting);
       waiting = 0;

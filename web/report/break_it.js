@@ -5,6 +5,7 @@ import { blankRows, buildSection, showNoPositions, showPositions, unitRow, write
 import { describe, inWords, interventionsOf, reason, sentence, untouched } from "./break_it_settings.js";
 import { makeChart } from "./chart.js";
 import { Effects, FACTORS } from "./effects.js";
+import { checkField } from "./field_error.js";
 import { connect } from "./worker.js";
 
 const CHANCE = { label: "guessing", values: new Float64Array(FACTORS.length).fill(0.5), style: 2 };
@@ -50,12 +51,14 @@ export function breakItView(context, actions) {
   function clamp() {
     const [low, high] = [parts.low.valueAsNumber, parts.high.valueAsNumber];
     const gate = parts.gate.value;
-    replace({ clamp: gate && low <= high ? { gate, low, high } : null });
+    const rule = "the limits of a gate must be numbers, “from” at most “to”";
+    if (checkField(parts.low, !gate || low <= high, rule, `${parts.low.value} and ${parts.high.value}`)) replace({ clamp: gate ? { gate, low, high } : null });
   }
 
   function shut(symbol) {
     const unit = parts.unit.valueAsNumber;
-    if (!Number.isInteger(unit) || unit < 0 || unit >= context.weights.H) return;
+    const { H } = context.weights;
+    if (!checkField(parts.unit, Number.isInteger(unit) && unit >= 0 && unit < H, `unit must be 0 to ${H - 1}`)) return;
     const { layer, direction } = context.state;
     const isSame = (one) => one.unit === unit && one.layer === layer && one.direction === direction;
     const several = context.directions.length > 1;
@@ -63,11 +66,18 @@ export function breakItView(context, actions) {
     replace({ shut: [...settings.shut.filter((one) => !isSame(one)), { symbol, unit, layer, direction, place }] });
   }
 
+  function resetLimits() {
+    [parts.low.value, parts.high.value, parts.gate.value] = [0, 1, ""];
+    parts.low.ariaInvalid = "false";
+  }
+
   function undo() {
+    resetLimits();
     replace(untouched());
     actions.announce("The interventions are undone.");
   }
 
+  on(byId("restore"), "click", resetLimits);
   on(parts.scale, "input", () => {
     settings.factor = parts.scale.valueAsNumber;
     changed(false);

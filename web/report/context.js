@@ -26,6 +26,15 @@ export class Context {
     if (this.reference && !this.comparable) this.state.version = "new";
   }
 
+  /** Whether the model or its input differs from that of the report. */
+  differs() {
+    this.original ??= decode(this.payload);
+    const arraysOf = ({ x, layers }) => [x, ...layers.flatMap(({ directions }) => directions.map(({ W }) => W))];
+    const before = arraysOf(this.original);
+    const isNew = (values, n) => values.length !== before[n].length || values.some((value, k) => !Object.is(value, before[n][k]));
+    return this.model.interventions?.length > 0 || arraysOf(this.model).some(isNew);
+  }
+
   /** Restore the model and the input of the report. */
   restore() {
     const { interventions } = this.model;

@@ -1,6 +1,7 @@
 // The sticky bar: play, step, forward or backward, unit, layer and speed.
 
 import { byId, make, on, setText } from "../shared/elements.js";
+import { checkField } from "./field_error.js";
 
 /** Tell the style sheet the real height of the bar, below which a jump ends. */
 function followHeight(bar) {
@@ -21,9 +22,9 @@ export function controlsView(context, { choose, setMode, setDirection, playing, 
   for (const mode of ["forward", "backward"]) on(byId(mode), "click", () => setMode(mode));
   on(unitField, "change", () => {
     const units = context.direction.units ? Array.from(context.direction.units) : null;
-    const wanted = Math.round(unitField.valueAsNumber);
+    const wanted = unitField.valueAsNumber;
     const k = units ? units.indexOf(wanted) : wanted;
-    if (k >= 0 && k < context.H) choose({ unit: k });
+    if (checkField(unitField, Number.isInteger(k) && k >= 0 && k < context.H, `unit must be ${units ? "one of the selection" : `0 to ${context.H - 1}`}`)) choose({ unit: k });
     else unit();
   });
   for (const [id, by] of [

@@ -132,7 +132,7 @@ export function showReadOut(event, text) {
   box.hidden = false;
   const left = Math.min(event.clientX + 14, window.innerWidth - box.offsetWidth - 8);
   const above = event.clientY - box.offsetHeight - 12;
-  box.style.transform = `translate(${Math.max(4, left)}px, ${above < 4 ? event.clientY + 18 : above}px)`;
+  box.style.transform = `translate(${Math.max(4, left)}px, ${above < 4 ? event.clientY + (event.below ?? 18) : above}px)`;
 }
 
 export function hideReadOut() {

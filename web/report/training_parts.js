@@ -2,6 +2,7 @@
 
 import { make, on } from "../shared/elements.js";
 import { scaleOf } from "./colors.js";
+import { checkField } from "./field_error.js";
 import { makeMap } from "./map_panel.js";
 import { formatNumber } from "./number_text.js";
 import { labelled } from "./symbols.js";
@@ -38,7 +39,7 @@ export function listField(prefix, option, value, changed) {
   return make("span", { class: "option" }, make("label", { for: id }, text), select);
 }
 
-/** A field of a number, with set(value); a value that is not valid is replaced by the last valid one. */
+/** A field of a number, with set(value); a value that is not valid has a message, and is replaced by the last valid one. */
 export function numberField(prefix, option, value, changed) {
   const [text, min, max, step] = NUMBERS[option];
   const id = `${prefix}-${option}`;
@@ -47,7 +48,8 @@ export function numberField(prefix, option, value, changed) {
   on(input, "change", () => {
     const entered = input.valueAsNumber;
     const isWhole = step !== 1 || Number.isInteger(entered);
-    if (Number.isFinite(entered) && entered >= min && entered <= max && isWhole) {
+    const rule = `${text} must be ${step === 1 ? "a whole number " : ""}from ${min} to ${max}`;
+    if (checkField(input, Number.isFinite(entered) && entered >= min && entered <= max && isWhole, rule)) {
       last = entered;
       changed({ [option]: entered });
     } else input.value = last;
