@@ -227,6 +227,36 @@ def test_the_tour_has_eight_stops_with_addresses(open_trace: Open) -> None:
     assert "tour" not in page.url.partition("#")[2]
 
 
+@pytest.mark.parametrize("width", [1280, 375])
+def test_the_card_of_the_tour_leaves_what_its_task_needs_on_the_screen(open_trace: Open, width: int) -> None:
+    page = open_trace(trained().trace(BITS), width=width)
+    page.evaluate("window.glasscell.choose({step: 4, unit: 5})")
+    page.evaluate("window.scrollTo(0, 120)")
+    before = state(page)
+    needed = {3: "#bit", 5: "#maps canvas", 6: "#gradient-layer .plate", 7: "#half-lives"}
+    page.locator("#tour-start").evaluate("e => e.click()")
+    for stop in range(1, 9):
+        if stop in needed:
+            top = page.locator(".bar").bounding_box()["height"]
+            card = page.locator("#tour").bounding_box()
+            box = page.locator(needed[stop]).first.bounding_box()
+            assert box["y"] >= top
+            assert box["y"] + box["height"] <= (card["y"] if width == 375 else 900)
+        if stop == 7 and width == 1280:
+            assert (
+                page.locator("#unit-states .plate").bounding_box()["y"] >= page.locator(".bar").bounding_box()["height"]
+            )
+        if stop < 8:
+            page.locator("#tour-next").click()
+    page.keyboard.press("Escape")
+    assert page.locator("#tour").is_hidden()
+    assert state(page) == before
+    assert page.evaluate("window.scrollY") == 120
+    page.locator("#projector").click()
+    page.keyboard.press("Escape")
+    assert page.locator("#projector").get_attribute("aria-pressed") == "false"
+
+
 def test_the_address_of_the_last_stop_scales_the_forget_gates_until_the_tour_ends(open_trace: Open) -> None:
     page = open_trace(trained().trace(BITS))
     page.goto(page.url.split("#")[0] + "#tour=8&f=0.9")

@@ -26,6 +26,9 @@ export class Projector {
     this.redraw = redraw;
     this.on = false;
     on(byId("projector"), "click", () => this.toggle());
+    on(document, "keydown", (event) => {
+      if (event.key === "Escape" && this.on && !event.defaultPrevented) this.toggle();
+    });
     on(byId("panel"), "change", () => this.show(byId(byId("panel").value)));
   }
 

@@ -4,7 +4,8 @@ import { byId, on, setText } from "../shared/elements.js";
 
 /**
  * The stops: {title, text, section, state(context) → {step, unit, bit, mode, factor of all forget gates}}.
- * Stops whose section is hidden are skipped.
+ * A stop that needs the section before its own begins there, `from`, if the window has space for both; in a narrow window,
+ * the card leaves space for a part of the section, `narrow`. Stops whose section is hidden are skipped.
  */
 const STOPS = [
   {
@@ -27,7 +28,7 @@ const STOPS = [
     title: "Where one bit is held",
     section: "map-held",
     text: (sentence) => `${sentence} The map shows which units differ between inputs where the bit is 1 and where it is 0.`,
-    task: "Choose another bit from the list.",
+    task: "Choose another bit from the list above the map.",
     state: ({ bits, story }) => ({ bit: (bits.length >> 1) - 1, unit: story?.written[0] }),
   },
   {
@@ -41,6 +42,7 @@ const STOPS = [
   {
     title: "The delimiter",
     section: "every-unit",
+    narrow: "maps",
     text: (_, finding) => finding || "The gates of every unit at every step, from shut to open.",
     task: "Compare the columns before and after the delimiter.",
     state: ({ delimiter }) => ({ step: Math.max(0, delimiter), mode: "forward" }),
@@ -48,6 +50,7 @@ const STOPS = [
   {
     title: "Backwards",
     section: "backwards",
+    narrow: "gradients",
     text: () =>
       "The gradient of the loss takes the same connections in the opposite direction. From one cell state to the one before it is multiplied by the forget gate alone; its other parts cross the recurrent weights.",
     task: "Choose the gradient of the last output, and compare its parts.",
@@ -56,9 +59,10 @@ const STOPS = [
   {
     title: "Memory",
     section: "memory",
+    from: "unit-states",
     text: () =>
       `The half-life of a unit, the time after which half of its cell state is left, follows from its forget gates. ${byId("memory-finding").textContent}`,
-    task: "Press a dot, and look at the unit over time above.",
+    task: "Press a dot, and look at the unit over time, above the dots.",
     state: () => ({ mode: "forward" }),
   },
   {
@@ -72,6 +76,7 @@ const STOPS = [
 ];
 
 const MARGIN = 24; // pixels around the card
+const NARROW = 640; // width of the window, as in style.css
 
 export class Tour {
   constructor({ context, apply, changed, story }) {
@@ -82,7 +87,9 @@ export class Tour {
     on(byId("tour-back"), "click", () => this.go(this.neighbour(-1)));
     on(byId("tour-next"), "click", () => this.go(this.neighbour(1)));
     on(byId("tour"), "keydown", (event) => {
-      if (event.key === "Escape") this.go(0);
+      if (event.key !== "Escape") return;
+      event.preventDefault();
+      this.go(0);
     });
     byId("tour-start").hidden = !context.bits;
     addEventListener("resize", () => {
@@ -103,14 +110,24 @@ export class Tour {
   go(stop, write = true) {
     const isOpen = stop > 0 && stop <= STOPS.length && Boolean(this.context.bits);
     const wasOpen = this.stop > 0;
+    if (isOpen && !wasOpen) this.before = { ...this.context.state, top: window.scrollY };
     this.stop = isOpen ? stop : 0;
     byId("tour").hidden = !isOpen;
     byId("cell").style.paddingBottom = "";
     document.documentElement.classList.toggle("touring", isOpen);
     if (isOpen) this.show(STOPS[stop - 1]);
-    else if (this.isBroken) this.changeModel({});
-    if (!isOpen && wasOpen && byId("tour").contains(document.activeElement)) byId("tour-start").focus();
+    else if (wasOpen) this.leave(write);
     if (write) this.changed();
+  }
+
+  /** Restore the selection of before the tour and its place on the page, unless an address sets them. */
+  leave(isClosed) {
+    const { step, unit, bit, mode, top } = this.before;
+    const { T, H, bits } = this.context; // which may be others now
+    this.changeModel(isClosed ? { step: Math.min(step, T - 1), unit: Math.min(unit, H - 1), bit: Math.min(bit, bits.length - 1), mode } : {});
+    if (!isClosed) return;
+    byId("tour-start").focus({ preventScroll: true });
+    window.scrollTo({ top, behavior: "instant" });
   }
 
   /** Write the stop again when the sentences about all inputs are first known. */
@@ -119,7 +136,7 @@ export class Tour {
     this.isComplete = true;
   }
 
-  show({ title, text, task, section, instead, state }) {
+  show({ title, text, task, section, instead, narrow, from, state }) {
     const { written } = this.story();
     this.changeModel(state({ bits: this.context.bits, delimiter: this.context.delimiter, story: { written } }));
     setText(byId("tour-title"), title);
@@ -129,7 +146,7 @@ export class Tour {
     byId("tour-back").disabled = this.stop === 1;
     byId("tour-next").disabled = this.stop === STOPS.length;
     const place = byId(section);
-    this.reveal(place.hidden && instead ? byId(instead) : place);
+    this.reveal(place.hidden && instead ? byId(instead) : place, innerWidth <= NARROW ? byId(narrow) : byId(from));
     byId("tour-title").focus({ preventScroll: true });
   }
 
@@ -139,11 +156,14 @@ export class Tour {
     this.isBroken = Boolean(state.factor);
   }
 
-  reveal(place) {
+  reveal(place, start) {
     for (const old of document.querySelectorAll(".toured")) old.classList.remove("toured");
     place.classList.add("toured");
     if (this.onReveal) this.onReveal(place);
-    place.scrollIntoView({ block: "start", behavior: "instant" });
+    for (const section of [place, start].map((part) => part?.closest("main > section"))) section?.style.setProperty("content-visibility", "visible"); // its height is the real one
+    const height = place.getBoundingClientRect().bottom - start?.getBoundingClientRect().top;
+    const fits = place.contains(start) || height < innerHeight - document.querySelector(".bar").offsetHeight;
+    (start && fits ? start : place).scrollIntoView({ block: "start", behavior: "instant" });
     this.placeCard(place);
   }
 
