@@ -373,16 +373,44 @@ def test_the_gradient_of_an_output_by_crossings(open_trace: Open) -> None:
     assert "dy/dc" in page.locator("#gradient-finding").text_content()
 
 
-@pytest.mark.parametrize("panel", ["#cell", "#map-held", "#unit-states", "#maps"])
+PICTURES = {
+    "#cell": ["tanh"],
+    "#map-held": [
+        ">Where bit 1 is held<",
+        ">E[c | 1] \u2212 E[c | 0]: mean cell state if the bit is 1, minus that if it is 0;",
+    ],
+    "#unit-states": [">Unit 5: cell and hidden state<", '>c<tspan dy="3" font-size="8">t</tspan>'],
+    "#maps": [">i<"],
+    "#gradient-layer": [">Gradient, norm over all units, logarithmic<", '/dc<tspan dy="3" font-size="8">t</tspan>'],
+    "#break-it": [">Effect by the factor of all forget gates (not measured yet)<", ">\u00d7 0.5<", ">\u00d7 1.1<"],
+}
+# Texts of a picture that it cuts at its right edge.
+CUT_TEXTS = """svg => {
+  const host = document.body.appendChild(document.createElement("div"));
+  host.innerHTML = svg;
+  const right = host.firstChild.getBoundingClientRect().right;
+  return [...host.querySelectorAll("text")].filter(e => e.getBoundingClientRect().right > right).map(e => e.innerHTML);
+}"""
+
+
+@pytest.mark.parametrize("panel", PICTURES)
 def test_a_panel_can_be_saved(open_trace: Open, panel: str) -> None:
     page = open_trace(trained().trace(BITS))
+    page.evaluate("window.glasscell.choose({unit: 5})")
+    if panel == "#break-it":
+        page.emulate_media(media="print")
+        assert page.locator(panel).is_hidden()  # nothing is measured
+        page.emulate_media(media="screen")
     for name, first in (("SVG", b"<svg xmlns="), ("PNG", b"\x89PNG")):
-        page.locator(f"{panel} .save summary").first.click()
+        page.locator(f"{panel} .save summary").first.evaluate("e => e.click()")
         with page.expect_download() as download:
-            page.locator(f"{panel} .save button", has_text=name).first.click()
+            page.locator(f"{panel} .save button", has_text=name).first.evaluate("e => e.click()")
         content = Path(download.value.path()).read_bytes()
         assert content.startswith(first)
         assert download.value.suggested_filename.endswith(f".{name.lower()}")
+        if name == "SVG":
+            assert all(text in content.decode() for text in PICTURES[panel])
+            assert page.evaluate(CUT_TEXTS, content.decode()) == []
         assert b"undefined" not in content
         assert b"NaN" not in content
 
@@ -403,7 +431,7 @@ CUT = """[...document.querySelectorAll("#cell, main > .on-screen")]
 def test_the_projector_has_one_screen_large_text_and_two_digits(open_trace: Open, height: int) -> None:
     page = open_trace(trained().trace(BITS), height=height)
     page.locator("#projector").click()
-    for _ in range(2):  # before and after a change
+    for bit in range(2):  # before and after a change
         for panel in page.locator("#panel option").evaluate_all("options => options.map(o => o.value)"):
             page.locator("#panel").select_option(panel)
             assert page.evaluate("document.documentElement.scrollHeight") <= height
@@ -412,7 +440,7 @@ def test_the_projector_has_one_screen_large_text_and_two_digits(open_trace: Open
             assert cut == [], f"{panel} needs scrolling"
             assert page.evaluate(LOW) == [], panel
             assert page.evaluate(OVERLAPPING) == [], panel
-        page.locator("button[data-bit]").first.dispatch_event("click")
+        page.locator(f"button[data-bit='{bit}']").dispatch_event("click")
         page.locator("#version-new").wait_for()
     assert page.evaluate("getComputedStyle(document.body).fontSize") == "24px"
     for text in page.locator("#cell-drawing .number").all_text_contents():

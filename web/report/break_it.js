@@ -18,7 +18,7 @@ export function breakItView(context, actions) {
   const settings = untouched();
   const effects = new Effects(connect, { now: showNow, curve: showCurve, units: showUnits });
   const chart = makeChart(parts.curve, {
-    label: "over the factor",
+    label: "effect by the factor of all forget gates",
     onStep: (n) => {
       parts.scale.value = FACTORS[n];
       parts.scale.dispatchEvent(new Event("input"));
@@ -114,6 +114,7 @@ export function breakItView(context, actions) {
 
   function showNow() {
     if (!effects.now || !effects.untouched) return;
+    section.classList.remove("unmeasured");
     setText(parts.finding, sentence(settings, effects.now, effects.untouched));
     setText(parts.reason, reason(effects.now));
     showPositions(parts.positions, effects.now, effects.untouched);
@@ -170,6 +171,7 @@ export function breakItView(context, actions) {
     showCurve();
   }
   section.hidden = false;
+  section.classList.add("unmeasured"); // not printed
   const observer = new IntersectionObserver(
     (entries) => {
       if (!entries.some((entry) => entry.isIntersecting)) return;

@@ -12,11 +12,11 @@ const DASHES = { 1: "", 2: "7 4", 3: "2 3", 4: "", 5: "9 3 2 3", 6: "4 2" }; // 
 
 /**
  * A chart in a host element. `chart.draw({series, T, log, bars, dots, limits, axis})` draws it; `chart.point(t)` moves
- * its cursor.
+ * its cursor. title(): of its picture.
  * series: [{label: text or node, values (T), style: 1 … 6, before: values (T) that are drawn as a faint line, or undefined}].
  * axis: of axisSpec(), or an element.
  */
-export function makeChart(host, { label, onStep }) {
+export function makeChart(host, { label, onStep, title = () => label }) {
   const svg = makeSvg("svg", { viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" });
   const cursor = make("div", { class: "column" });
   const marks = make("div", { class: "marks", "aria-hidden": "true" });
@@ -24,7 +24,7 @@ export function makeChart(host, { label, onStep }) {
   const plate = make("div", { class: "plate" }, svg, marks, cursor);
   const legend = make("ul", { class: "series", "aria-label": label });
   const below = make("div", { class: "map-axis" });
-  const save = saveButton(() => label.replaceAll(" ", "-"), picture);
+  const save = saveButton(() => label.replaceAll(/,? /g, "-"), picture);
   const numbers = make("div", { class: "row-names", "aria-hidden": "true" }, top, bottom);
   host.replaceChildren(
     make("div", { class: "series-line" }, legend, save),
@@ -79,7 +79,7 @@ export function makeChart(host, { label, onStep }) {
     writePaths(svg, paths);
     setText(top, log ? formatPower(high) : formatBrief(high));
     setText(bottom, log ? formatPower(low) : formatBrief(low));
-    drawn = { ...namesOf(series), T, axis };
+    drawn = { ...namesOf(series), T, axis, log };
   }
 
   /** The legend: {series with elements as labels, numbers}. It stays as it is where all names are the same. */
@@ -103,17 +103,22 @@ export function makeChart(host, { label, onStep }) {
     drawn.series.forEach(({ values }, n) => setText(drawn.numbers[n], formatNumber(values[t])));
   }
 
+  function titleOf([first, ...rest]) {
+    const isEmpty = !drawn.series[0]?.values.some(Number.isFinite);
+    return `${first.toUpperCase()}${rest.join("")}${drawn.log ? ", logarithmic" : ""}${isEmpty ? " (not measured yet)" : ""}`;
+  }
+
   function picture() {
     return chartAsSvg(svg, {
-      title: label,
+      title: titleOf(title()),
       T: drawn.T,
-      axis: drawn.axis?.steps ? axisOf(drawn.axis) : [],
+      axis: drawn.axis?.steps ? axisOf(drawn.axis) : endsOf(drawn.axis, drawn.T),
       numbers: [
         { text: top.textContent, share: 1 },
         { text: bottom.textContent, share: 0 },
       ],
       legend: drawn.series.map(({ label: of, style }) => ({
-        text: of.textContent,
+        node: of,
         dash: DASHES[style],
         color: getComputedStyle(document.documentElement).getPropertyValue(`--s${style}`).trim(),
       })),
@@ -121,6 +126,11 @@ export function makeChart(host, { label, onStep }) {
   }
 
   return { draw, point };
+}
+
+/** The texts of an axis that is an element, at equal distances. */
+function endsOf(axis, T) {
+  return Array.from(axis?.children ?? [], ({ textContent: text }, n) => ({ column: (n * (T - 1)) / (axis.children.length - 1), text, line: 0 }));
 }
 
 /** Paths of an SVG: [class, d]. Paths that are there are only changed. */

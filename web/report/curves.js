@@ -10,9 +10,9 @@ import { axisSpec, labelled, writeAxis } from "./symbols.js";
 
 /** The selected unit over time. */
 export function unitView(context, { choose }) {
-  const options = { onStep: (step) => choose({ step }) };
-  const states = makeChart(byId("unit-states"), { label: "cell and hidden state", ...options });
-  const gates = makeChart(byId("unit-gates"), { label: "gates", ...options });
+  const titled = (label) => ({ label, title: () => `unit ${context.unitName(context.state.unit)}: ${label}`, onStep: (step) => choose({ step }) });
+  const states = makeChart(byId("unit-states"), titled("cell and hidden state"));
+  const gates = makeChart(byId("unit-gates"), titled("gates"));
   const line = (symbol, style) => ({
     label: labelled(symbol),
     values: context.row(symbol),

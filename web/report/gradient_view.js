@@ -46,7 +46,7 @@ const wordsOf = () => ({
 export function gradientView(context, { choose }) {
   const options = { onStep: (step) => choose({ step }) };
   const layer = makeChart(byId("gradient-layer"), { label: "gradient, norm over all units", ...options });
-  const unitChart = makeChart(byId("gradient-unit"), { label: "gradient of the selected unit", ...options });
+  const unitChart = makeChart(byId("gradient-unit"), { label: "gradient of the selected unit", ...options, title: () => `gradient of unit ${context.unitName(context.state.unit)}` });
   const inputs = makeChart(byId("gradient-inputs"), { label: "gradient on the inputs", ...options });
   const [target, parts, log] = ["gradient-target", "gradient-parts", "gradient-log"].map(byId);
   let listed = "";
