@@ -100,7 +100,7 @@ function units(part) {
       part("progress", "progress", { "aria-label": "units measured", max: 1, value: 0 }),
       part("more", "button", { type: "button", hidden: true }, "Measure the curve and the units"),
     ),
-    part("units", "ol", { class: "ranking", "aria-label": "units, the one that matters most first", tabindex: 0 }),
+    part("units", "ol", { class: "scroll ranking", "aria-label": "units, the one that matters most first", tabindex: 0 }),
   ];
 }
 
@@ -125,10 +125,10 @@ export function writeControls(parts, { factor, clamp, cut }, list, H, replace) {
 export function showPositions(host, now, base) {
   host.hidden = now.kind !== "bits";
   if (host.hidden) return;
-  const cell = (share) => make("td", { class: share < 0.9995 ? "wrong" : "" }, formatPercent(share));
+  const cell = (share) => make("td", { class: share < 0.9995 ? "wrong" : "" }, formatPercent(share).replace(" %", ""));
   const row = (name, { byPosition, all }) =>
     make("tr", {}, make("th", { scope: "row" }, name), cell(all), ...Array.from(byPosition, cell));
-  const heads = ["bits right", "all", ...Array.from(now.byPosition, (_, k) => `bit ${k}`)];
+  const heads = ["bits right, %", "all", ...Array.from(now.byPosition, (_, k) => `bit ${k}`)];
   host.replaceChildren(
     make(
       "table",

@@ -76,7 +76,7 @@ export function comparisonView(context, { announce }) {
     make(
       "div",
       { class: "options" },
-      make("span", { class: "option wide-option" }, make("label", { for: "compare-pair" }, "models"), pair),
+      make("span", { class: "option" }, make("label", { for: "compare-pair" }, "models"), pair),
       ...Object.values(fields),
       ...["delayInputs", "initial"].map((option) => listField("compare", option, shared[option], set)),
     ),

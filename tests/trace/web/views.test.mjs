@@ -129,6 +129,13 @@ test("a more open gate is darker, in light and dark", () => {
   }
 });
 
+test("a share of 0 is the lightest on a light page, and the darkest on a dark one", () => {
+  for (const [theme, sign] of [["light", -1], ["dark", 1]]) {
+    const lights = Array.from({ length: 33 }, (_, n) => colorOf(theme, { name: "share", low: 0, high: 1 }, n / 32).slice(0, 3).reduce((a, b) => a + b));
+    lights.slice(1).forEach((light, n) => assert.ok(sign * (light - lights[n]) > 0));
+  }
+});
+
 test("an open gate is visible on the page, in light and dark: contrast of at least 3", () => {
   const linear = (channel) => (channel <= 10.31475 ? channel / 255 / 12.92 : ((channel / 255 + 0.055) / 1.055) ** 2.4);
   const bright = ([r, g, b]) => 0.2126 * linear(r) + 0.7152 * linear(g) + 0.0722 * linear(b);
