@@ -117,6 +117,21 @@ def test_so_does_any_kind_of_error(error, place):
     assert type(results[0]) is (KeyboardInterrupt if isinstance(error, KeyboardInterrupt) else RankError)
 
 
+@pytest.mark.parametrize("name", ["training.reported_losses", "ranks.Ranks.threads"])
+def test_an_error_between_the_first_messages_aborts(name, monkeypatch):
+    """The other ranks wait in the next message, which carries no error."""
+
+    def fail(*arguments):
+        ranks = arguments[0]
+        if ranks.rank == 1:
+            raise TroubleError("!")
+        ranks.gather(None)
+
+    monkeypatch.setattr(f"glasscell.training.parallel.{name}", fail)
+    results = run_ranks(2, lambda comm: train("weights", comm, 2), catch=True)
+    assert [type(result) for result in results] == [Aborted] * 2
+
+
 @pytest.mark.parametrize("batch_size", [3, 6])
 @pytest.mark.parametrize("rank", [0, 1])
 def test_an_error_of_a_rank_while_the_others_evaluate_ends_all(rank, batch_size):

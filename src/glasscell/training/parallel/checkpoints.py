@@ -43,12 +43,13 @@ class ParallelCheckpoints(TrainingCheckpoints):
         self.interrupted = self.signalled = False
         self._take_signals()
         try:
-            stored = ranks.from_first(ranks.together(self._open))
-            if stored is not None:
-                ranks.together(lambda: self._restore(stored))
-            self._folder_name, self._every, is_new = ranks.from_first(ranks.together(self._begin_on_first))
-            if is_new:
-                self._save_together()
+            with ranks.message():  # also what lies between: an error there is not shared
+                stored = ranks.from_first(ranks.together(self._open))
+                if stored is not None:
+                    ranks.together(lambda: self._restore(stored))
+                self._folder_name, self._every, is_new = ranks.from_first(ranks.together(self._begin_on_first))
+                if is_new:
+                    self._save_together()
         except BaseException:
             self._close()
             raise

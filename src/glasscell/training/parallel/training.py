@@ -4,6 +4,7 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 import math
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from typing import Any, ClassVar, TypeVar
@@ -90,7 +91,7 @@ class ParallelTraining(RankStates):
         if not self.ranks.is_first:
             options = replace(options, checkpoint=None, checkpoint_every=None, resume=False, progress=False)
         self._zero_loss, self._has_compared_batch = -math.inf, False
-        with self.ranks.or_abort():
+        with self.ranks.or_abort(), self.ranks.message():
             summaries = self.ranks.gather(self.ranks.together(partial(self._set_up, model, data, options)))
             self.ranks.together(partial(check_same, summaries))
             self._threads = self.ranks.threads()
@@ -329,6 +330,8 @@ def fit_on_ranks(model: Any, data: TrainingData, arguments: Mapping[str, Any]) -
     if ranks.size == 1:
         return Training(model, data, TrainingOptions(**arguments)).run()
     check_all_call("fit with comm")
-    options = ranks.together(lambda: TrainingOptions(**arguments))
-    with reported_losses(ranks, options.checkpoint):
+    with ranks.or_abort(), ExitStack() as stack:
+        with ranks.message():  # also what lies between: an error there is not shared
+            options = ranks.together(lambda: TrainingOptions(**arguments))
+            stack.enter_context(reported_losses(ranks, options.checkpoint))
         return ParallelTraining(model, data, options).run()
