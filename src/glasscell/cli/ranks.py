@@ -225,13 +225,14 @@ def run_on_ranks(launch: Launch, interrupts: Interrupts) -> int:
     from glasscell.cli.command_line import run  # noqa: PLC0415 - not on other ranks
 
     arguments, is_first = sys.argv[1:], launch.rank == 0
-    if not is_first:  # signals are those of rank 0, which gets them as well
-        for number in SIGNALS:
-            signal.signal(number, signal.SIG_IGN)
     if launchers.is_information(arguments):
         return run(None, interrupts) if is_first else 0
     try:
+        # MPI starts when all processes are there, and no handler runs meanwhile: signals end this one at once, and then
+        # the launcher ends the others.
+        handlers = _set_handlers(dict.fromkeys(SIGNALS, signal.SIG_DFL))
         comm = _start(launch, arguments)
+        _set_handlers(handlers if is_first else dict.fromkeys(SIGNALS, signal.SIG_IGN))  # rank 0 gets them as well
     except ChildProcessError as error:
         if is_first:
             print(f"glasscell: {error}", file=sys.stderr, flush=True)
@@ -249,6 +250,15 @@ def run_on_ranks(launch: Launch, interrupts: Interrupts) -> int:
         sys.stderr.flush()
         comm.Abort(1)
         raise
+
+
+def _set_handlers(handlers: Mapping[signal.Signals, Any]) -> dict[signal.Signals, Any]:
+    """Set handlers of signals that are not ignored already, as under nohup; return those before."""
+    before = {number: signal.getsignal(number) for number in handlers}
+    for number, handler in handlers.items():
+        if before[number] is not signal.SIG_IGN:
+            signal.signal(number, handler)
+    return before
 
 
 def _start(launch: Launch, arguments: Sequence[str]) -> Any:
