@@ -156,12 +156,13 @@ class Ranks:
 
     def together(self, function: Callable[[], T]) -> T:
         """Call a function without messages on this rank, and raise an error if it raises one on any rank."""
-        error: BaseException | None = None
-        try:
-            result = function()
-        except BaseException as caught:  # noqa: BLE001 - raised by all ranks
-            error = caught
-        self.raise_together(error)
+        with self.message():  # which also marks the lines outside the try
+            error: BaseException | None = None
+            try:
+                result = function()
+            except BaseException as caught:  # noqa: BLE001 - raised by all ranks
+                error = caught
+            self.raise_together(error)
         return result
 
     @contextmanager
