@@ -131,6 +131,47 @@ def test_training_is_a_loop_of_push_learn_and_update(name, rng):
     assert_near(network.parameters.vector, other.parameters.vector)
 
 
+@each_network
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+def test_training_on_a_stream_is_a_loop_that_continues_until_the_first_error(name, engine, rng):
+    if engine == "numba" and not is_installed("numba"):
+        pytest.skip("pip install -e '.[jit]'")
+    seed = int(rng.integers(1000))
+    network, other = (network_of(name, np.random.default_rng(seed), engine=engine) for _ in range(2))
+    x, targets = rng.normal(size=(20, I)), rng.uniform(size=(20, O))
+    rate, errors = 0.3, []
+    for t in range(20):
+        y = other.push(x[t])
+        errors.append(np.abs(y - targets[t]).max())
+        if t == 7:  # without an update
+            continue
+        other.learn(y - targets[t]).update(rate)
+        rate *= 0.9
+    tolerance = float(np.sort(errors[10:])[-2])  # the error of one step at least is larger
+    end = 10 + int((np.array(errors[10:]) >= tolerance).argmax())
+
+    assert network.train_stream(x[:7], targets[:7], 0.3, decay=0.9) == 7
+    assert network.train_stream(x[7:8], targets[7:8], None) == 1
+    assert network.train_stream(x[8:10], targets[8:10], 0.3 * 0.9**7, decay=0.9) == 2
+    limits = {"decay": 0.9, "tolerance": tolerance}
+    assert network.train_stream(x[10:], targets[10:], 0.3 * 0.9**9, **limits) == end - 10
+    assert network.train_stream(x[end + 1 :], targets[end + 1 :], 0.3 * 0.9**end, decay=0.9) == 19 - end
+    assert_near(network.parameters.vector, other.parameters.vector)
+    assert_near(network.s, other.s)
+    assert_near(network.hidden_outputs[: network.read], other.hidden_outputs[: network.read])
+    for trace, expected in other.traces.items():
+        assert_near(network.traces[trace], expected)
+    with pytest.raises(RuntimeError, match=r"learn\(\) must follow a push\(\)"):
+        network.learn(np.ones(O))
+    network.reset()
+    with pytest.raises(ValueError, match=r"targets must have shape \(T, O\) = \(20, 2\), got \(19, 2\)"):
+        network.train_stream(x, targets[1:], 0.3)
+    with pytest.raises(ValueError, match="decay must be at most 1, got 2"):
+        network.train_stream(x, targets, 0.3, decay=2)
+    with pytest.raises(ValueError, match=r"inputs must have shape \(T, I\) with I = 3, got \(20, 2\)"):
+        network.train_stream(targets, targets, 0.3)
+
+
 def test_numbers_of_weights_are_those_of_the_paper():
     """Experiment 2a has 10,504 weights, experiments 4 and 5 have 93."""
     lag = MemoryBlocks(101, 101, 1, 1, output_gate=False, reads="none", bias=False, input_to_output=True, h_range=None)

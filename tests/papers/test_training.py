@@ -6,7 +6,18 @@ import struct
 import numpy as np
 import pytest
 
-from glasscell.papers import copying, digits, find, long_lags, music, original_rule, reber, two_sequence, vectors
+from glasscell.papers import (
+    copying,
+    digits,
+    find,
+    forget_gates,
+    long_lags,
+    music,
+    original_rule,
+    reber,
+    two_sequence,
+    vectors,
+)
 
 
 def row(scores, seed=0, **setting):
@@ -116,3 +127,47 @@ def test_the_rule_of_1997(solved, met):
     assert outcome.met is met
     assert outcome.figure.startswith(f"{sum(solved)} of 2 seeds after 5,000 sequences on average")
     assert outcome.figure.endswith("3 to 3 of 2560 wrong in the test, squared error 0.01 to 0.01")
+
+
+@pytest.mark.parametrize("forget_gate", [False, True])
+def test_the_rule_of_2000(forget_gate):
+    train = forget_gates.train_original_reber
+    scores = train(0, quick=True, data=None, forget_gate=forget_gate, decay=0.99, streams=3)
+    assert scores == train(0, quick=True, data=None, forget_gate=forget_gate, decay=0.99, streams=3)
+    assert (scores["rating"], scores["streams"], scores["limit"]) == ("failed", 3, forget_gates.QUICK_LENGTH)
+
+
+def test_streams_of_the_rule_of_2000_are_strings_of_the_grammar(rng):
+    """Law: windows of a stream continue one another, and what follows is allowed."""
+    streams = forget_gates.Streams(rng, 2500)
+    windows = list(streams.stream())
+    assert [len(inputs) for inputs, _ in windows] == [1000, 1000, 500]
+    inputs, targets = (np.concatenate(arrays) for arrays in zip(*windows, strict=True))
+    assert (targets[:-1][inputs[1:] == 1] == 1).all()
+    assert (inputs[0] == np.eye(7)[0]).all()
+    assert not np.array_equal(inputs, np.concatenate([window for window, _ in streams.stream()]))
+
+
+def test_a_stream_is_trained_until_its_first_error(rng):
+    network = forget_gates.make_network(rng, forget_gate=True)
+    windows = list(forget_gates.Streams(rng, 2000).stream())
+    first = network.parameters.vector.copy()
+    length = forget_gates.train_stream(network, iter(windows), None)
+    np.testing.assert_array_equal(network.parameters.vector, first)
+    assert length < 100
+    assert forget_gates.train_stream(network, iter(windows), 0.5) >= 0
+    assert (network.parameters.vector != first).any()
+
+
+def test_the_outcome_of_the_rule_of_2000():
+    ratings = {(True, 1.0): "good", (True, 0.99): "perfect", (False, 1.0): "failed", (False, 0.99): "failed"}
+    rows = [
+        row({"rating": one, "mean_length": 42.0}, forget_gate=gate, decay=decay)
+        for (gate, decay), one in ratings.items()
+    ]
+    outcome = forget_gates.outcome(rows)
+    assert outcome.met
+    assert outcome.figure.startswith("with forget gates 0 of 1 perfect, 1 good; with")
+    assert "without forget gates 0 of 1 perfect, 0 good, mean length of the others 42" in outcome.figure
+    rows[2]["scores"]["rating"] = "good"
+    assert not forget_gates.outcome(rows).met

@@ -22,7 +22,7 @@ gate through h(s) y_out'(z).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -31,6 +31,7 @@ from glasscell.core.activations import sigmoid, sigmoid_derivative
 from glasscell.core.engines import EngineName, compiles_updates, validate_name
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array, Seed
+from glasscell.online.block_sequences import Rule, run_compiled, run_numpy, sequences_of, stream_of
 from glasscell.validation import (
     as_generator,
     boolean,
@@ -139,9 +140,9 @@ class MemoryBlocks:
         self.rows = {"cells": slice(0, M)}  # of W
         self.rows |= {name: slice(M + k * G, M + (k + 1) * G) for k, name in enumerate(gates)}
         R = M + len(gates) * G
-        self._read = {"all": R, "cells": M, "none": 0}[reads]
+        self.read = {"all": R, "cells": M, "none": 0}[reads]
         shapes = {
-            "hidden": (R, self._read + I + self.bias),
+            "hidden": (R, self.read + I + self.bias),
             "output": (self.output_size, M + I * self.input_to_output + self.bias),
         }
         self.parameters = Parameters(shapes, np.dtype(np.float64))
@@ -178,7 +179,7 @@ class MemoryBlocks:
         """Take one step with x (I,): return the outputs (O,)."""
         x = self._vector("x", x, self.input_size, "I")
         one = np.ones(int(self.bias))
-        u = np.concatenate([self.hidden_outputs[: self._read], x, one])
+        u = np.concatenate([self.hidden_outputs[: self.read], x, one])
         z, cells = self.parameters["hidden"] @ u, self._gate_of
         gates = {name: sigmoid(z[rows]) for name, rows in self.rows.items() if name != "cells"}
 
@@ -251,7 +252,7 @@ class MemoryBlocks:
             At least 1. Default: T.
         every_step : bool
         """
-        inputs, lengths = self._sequences(inputs, lengths)
+        inputs, lengths = sequences_of(inputs, lengths, self.input_size)
         N, T, _ = inputs.shape
         targets = np.zeros((N, T if every_step else 1, self.output_size))
         outputs = self._run(inputs, lengths, targets, None, every_step=every_step)
@@ -279,7 +280,7 @@ class MemoryBlocks:
         array of the shape of `targets`
             The outputs before each update; 0 after the end of a sequence.
         """
-        inputs, lengths = self._sequences(inputs, lengths)
+        inputs, lengths = sequences_of(inputs, lengths, self.input_size)
         N, T, _ = inputs.shape
         goals = finite_array("targets", targets, np.dtype(np.float64))
         if goals.shape not in ((N, self.output_size), (N, T, self.output_size)):
@@ -292,46 +293,60 @@ class MemoryBlocks:
         outputs = self._run(inputs, lengths, goals, rate, every_step=every_step)
         return outputs if every_step else outputs[:, 0]
 
+    def train_stream(
+        self,
+        inputs: ArrayLike,
+        targets: ArrayLike,
+        learning_rate: float | None,
+        *,
+        decay: float = 1.0,
+        tolerance: float | None = None,
+    ) -> int:
+        """Train online on the next steps of a stream, until the first error; the state continues, and is kept.
+
+        :meth:`reset` begins a stream. Each step is followed by an update, also the one with the error.
+
+        Parameters
+        ----------
+        inputs : array (T, I)
+        targets : array (T, O)
+        learning_rate : float, optional
+            If None, the weights do not change.
+        decay : float
+            Factor of the learning rate after each step, above 0 and at most 1.
+        tolerance : float, optional
+            A step whose outputs are not all within it of their targets is an error. Default: all steps are run.
+
+        Returns
+        -------
+        int
+            The number of steps before the first error, or T.
+        """
+        x, goals = stream_of(inputs, targets, self.input_size, self.output_size)
+        rate = None if learning_rate is None else positive_number("learning_rate", learning_rate)
+        factor = positive_number("decay", decay)
+        if factor > 1:
+            raise ValueError(f"decay must be at most 1, got {decay!r}")
+        limit = np.inf if tolerance is None else positive_number("tolerance", tolerance)
+        lengths = np.array([len(x)], np.int64)
+        rule = Rule(rate, factor, limit, every_step=True, continues=True)
+        return self._steps(x[None], lengths, goals[None], rule)[1]
+
     def _run(
         self, inputs: Array, lengths: NDArray[np.int64], targets: Array, rate: float | None, *, every_step: bool
     ) -> Array:
         """Run sequences from the state 0; with a learning rate, update the weights."""
-        outputs = np.zeros(targets.shape)
-        if compiles_updates(self.engine):
-            from glasscell.core.numba_engine.memory_blocks import compiled_training  # noqa: PLC0415 - imports Numba
-
-            (g_low, g_high), (h_low, h_high) = self.g_range, self.h_range or (0.0, 0.0)
-            sizes = self.cells, self._read
-            flags = self.output_gate, self.forget_gate, self.bias, self.input_to_output, every_step, rate is not None
-            squash = g_low, g_high - g_low, h_low, h_high - h_low, self.h_range is None, rate or 0.0
-            weights = self.parameters["hidden"], self.parameters["output"]
-            compiled_training()(*weights, inputs, targets, lengths, outputs, *sizes, *flags, *squash)
-        else:
-            self.gradients.vector[:] = 0
-            for n, length in enumerate(lengths):
-                self.reset()
-                for t in range(length):
-                    y = self.push(inputs[n, t])
-                    if every_step or t == length - 1:
-                        at = t if every_step else 0
-                        outputs[n, at] = y
-                        if rate is not None:
-                            self.learn(y - targets[n, at]).update(rate)
-        self.gradients.vector[:] = 0
+        outputs, _ = self._steps(inputs, lengths, targets, Rule(rate, every_step=every_step))
         self.reset()
         return outputs
 
-    def _sequences(self, inputs: ArrayLike, lengths: ArrayLike | None) -> tuple[Array, NDArray[np.int64]]:
-        array = np.ascontiguousarray(finite_array("inputs", inputs, np.dtype(np.float64)))
-        if array.ndim != 3 or array.shape[2] != self.input_size:
-            raise ValueError(f"inputs must have shape (N, T, I) with I = {self.input_size}, got {array.shape}")
-        N, T, _ = array.shape
-        counts: NDArray[Any] = np.full(N, T) if lengths is None else np.asarray(lengths)
-        if counts.shape != (N,) or counts.dtype.kind not in "iu":
-            raise ValueError(f"lengths must be {N} integers, got shape {counts.shape} and dtype {counts.dtype}")
-        if N and not (counts.min() >= 1 and counts.max() <= T):
-            raise ValueError(f"lengths must be from 1 to T = {T}, got {counts.min()} to {counts.max()}")
-        return array, np.ascontiguousarray(counts, np.int64)
+    def _steps(self, inputs: Array, lengths: NDArray[np.int64], targets: Array, rule: Rule) -> tuple[Array, int]:
+        """Return the outputs, and the number of steps with a target before the first error."""
+        self.gradients.vector[:] = 0
+        run = run_compiled if compiles_updates(self.engine) else run_numpy
+        result = run(self, inputs, lengths, targets, rule)
+        self._step = None
+        return result
 
     def _vector(self, name: str, value: ArrayLike, size: int, letter: str) -> Array:
         array = finite_array(name, value, np.dtype(np.float64))

@@ -6,10 +6,20 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
 
-from glasscell.papers import copying, digits, long_lags, music, original_rule, reber, two_sequence, vectors
+from glasscell.papers import (
+    copying,
+    digits,
+    forget_gates,
+    long_lags,
+    music,
+    original_rule,
+    reber,
+    two_sequence,
+    vectors,
+)
 from glasscell.papers.experiment import Experiment
 
-MODULES = (reber, long_lags, two_sequence, original_rule, copying, vectors, music, digits)
+MODULES = (reber, forget_gates, long_lags, two_sequence, original_rule, copying, vectors, music, digits)
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {experiment.name: experiment for module in MODULES for experiment in module.EXPERIMENTS}
 )

@@ -101,7 +101,7 @@ def error_free_length(
     state, done = np.zeros(1, np.int64), 0
     symbols = np.eye(len(SYMBOLS), dtype=np.float32)
     while done < limit:
-        ids, states = _walk(state, rng, min(BLOCK, limit - done))
+        ids, states = walk(state, rng, min(BLOCK, limit - done))
         for symbol, allowed in zip(ids[0], ALLOWED[states[0]], strict=True):
             outputs = np.asarray(push(symbols[symbol]))
             if outputs.shape != (len(SYMBOLS),):
@@ -185,7 +185,7 @@ class ContinualReber(GeneratedTask):
         dtype = check_draw(size, rng, dtype)
         state = np.zeros(size, np.int64)
         for k in range(self.num_batches):
-            ids, states = _walk(state, rng, self.steps)
+            ids, states = walk(state, rng, self.steps)
             state = states[:, -1]
             yield _batch(ids, states, dtype)._replace(continues=k > 0)
 
@@ -263,7 +263,7 @@ def next_symbol_frequencies() -> NDArray[np.float64]:
     return np.clip(frequencies, 0, 1)
 
 
-def _walk(state: AnyArray, rng: np.random.Generator, steps: int) -> tuple[AnyArray, AnyArray]:
+def walk(state: AnyArray, rng: np.random.Generator, steps: int) -> tuple[AnyArray, AnyArray]:
     """Draw symbols from the states (B,), and return their ids and the states after them, both (B, steps)."""
     choices = rng.integers(2, size=(steps, len(state)))
     ids, states = np.empty((steps, len(state)), np.int64), np.empty((steps, len(state)), np.int64)

@@ -19,7 +19,7 @@ from glasscell.core.uninterrupted import once_uninterrupted
 
 @cache
 @once_uninterrupted
-def compiled_training() -> Callable[..., None]:
+def compiled_training() -> Callable[..., int]:
     """Compile :func:`train_sequences`, or load it from disk."""
     import numba  # noqa: PLC0415 - takes a third of a second
 
@@ -27,10 +27,12 @@ def compiled_training() -> Callable[..., None]:
     matrix, tensor = number[:, ::1], number[:, :, ::1]
     constants: Any = (*[numba.types.Array(number, 3, "C", readonly=True)] * 2, numba.types.Array(numba.int64, 1, "C"))
     sizes: Any = [numba.int64] * 2
-    flags: Any = [numba.boolean] * 6
-    train: Callable[..., None] = jit_cached(
+    flags: Any = [numba.boolean] * 7
+    state: Any = [number[::1]] * 2 + [matrix] * 3
+    rule: Any = [numba.boolean, *[number] * 3]
+    train: Callable[..., int] = jit_cached(
         train_sequences,
-        numba.void(matrix, matrix, *constants, tensor, *sizes, *flags, *[number] * 4, numba.boolean, number),
+        numba.int64(matrix, matrix, *constants, tensor, *state, *sizes, *flags, *[number] * 4, *rule),
         allow_fma=True,
     )
     return train
@@ -43,6 +45,11 @@ def train_sequences(  # noqa: PLR0912, PLR0915 - one compiled loop, whose arrays
     targets,
     lengths,
     outputs,
+    s,
+    y,
+    t_cell,
+    t_in,
+    t_forget,
     C,
     F,
     output_gate,
@@ -51,14 +58,20 @@ def train_sequences(  # noqa: PLR0912, PLR0915 - one compiled loop, whose arrays
     input_to_output,
     every_step,
     learn,
+    continues,
     g_low,
     g_width,
     h_low,
     h_width,
     h_identity,
     learning_rate,
+    decay,
+    tolerance,
 ):
-    """Run sequences one after another; write the outputs, and update the weights W and V in place.
+    """Run sequences one after another; write the outputs, and update the weights W and V and the state in place.
+
+    The run ends after the first step with an error that is not below the tolerance. Return the number of steps with a
+    target before it.
 
     Parameters
     ----------
@@ -67,13 +80,23 @@ def train_sequences(  # noqa: PLR0912, PLR0915 - one compiled loop, whose arrays
     inputs : array (N, T, I)
     targets, outputs : array (N, T, O), or (N, 1, O) for the last step of each sequence
     lengths : array (N,) of int
+    s, y : array (M,), (R,)
+        The states of the cells, and the outputs of hidden units, before the first step.
+    t_cell, t_in, t_forget : array (M, K)
+        The traces; (0, K) for t_forget without a forget gate.
     C : int
         Cells of a block.
     F : int
         Hidden units that are read at the next step: 0, those of the cells, or all.
     output_gate, forget_gate, bias, input_to_output, every_step, learn, h_identity : bool
+    continues : bool
+        Whether a sequence begins with the state at the end of the one before; otherwise with the state 0.
     g_low, g_width, h_low, h_width, learning_rate : float
         The squashing functions are low + width σ(z).
+    decay : float
+        Factor of the learning rate after each step with a target.
+    tolerance : float
+        Infinity for a run of all steps.
     """
     (R, K), O, N, I = W.shape, len(V), len(inputs), inputs.shape[2]
     per_block = C + 1 + int(output_gate) + int(forget_gate)
@@ -81,18 +104,19 @@ def train_sequences(  # noqa: PLR0912, PLR0915 - one compiled loop, whose arrays
     M = G * C
     first_output_gate = M + G
     first_forget_gate = M + G + G * int(output_gate)
-    y, z, u = np.zeros(R), np.zeros(R), np.zeros(K)
-    s, h, h_slope, errors = np.zeros(M), np.zeros(M), np.zeros(M), np.zeros(M)
-    t_cell, t_in, t_forget = np.zeros((M, K)), np.zeros((M, K)), np.zeros((M, K))
+    z, u = np.zeros(R), np.zeros(K)
+    h, h_slope, errors = np.zeros(M), np.zeros(M), np.zeros(M)
     v = np.zeros(V.shape[1])
     nonzero, nonzero_v = np.empty(K, np.int64), np.empty(len(v), np.int64)
+    done = 0
 
     for n in range(N):
-        s[:] = 0.0
-        y[:] = 0.0
-        t_cell[:] = 0.0
-        t_in[:] = 0.0
-        t_forget[:] = 0.0
+        if not continues:
+            s[:] = 0.0
+            y[:] = 0.0
+            t_cell[:] = 0.0
+            t_in[:] = 0.0
+            t_forget[:] = 0.0
         for t in range(lengths[n]):
             # equation: memory-block-step
             for k in range(F):
@@ -161,12 +185,15 @@ def train_sequences(  # noqa: PLR0912, PLR0915 - one compiled loop, whose arrays
                 if v[k] != 0.0:
                     nonzero_v[count_v] = k
                     count_v += 1
+            wrong = False
             for o in range(O):
                 total = 0.0
                 for q in range(count_v):
                     total += V[o, nonzero_v[q]] * v[nonzero_v[q]]
                 y_o = 1.0 / (1.0 + np.exp(-total))
                 outputs[n, at, o] = y_o
+                if tolerance < np.inf and not abs(y_o - targets[n, at, o]) < tolerance:
+                    wrong = True
                 if learn:
                     d = (y_o - targets[n, at, o]) * y_o * (1.0 - y_o)
                     for m in range(M):
@@ -174,9 +201,7 @@ def train_sequences(  # noqa: PLR0912, PLR0915 - one compiled loop, whose arrays
                     d *= learning_rate
                     for q in range(count_v):
                         V[o, nonzero_v[q]] -= d * v[nonzero_v[q]]
-            if not learn:
-                continue
-            for block in range(G):
+            for block in range(G if learn else 0):
                 d = 0.0
                 for m in range(block * C, (block + 1) * C):
                     d_cell = errors[m] * h_slope[m] * learning_rate
@@ -194,3 +219,8 @@ def train_sequences(  # noqa: PLR0912, PLR0915 - one compiled loop, whose arrays
                     d *= gate * (1.0 - gate) * learning_rate
                     for q in range(count):
                         W[first_output_gate + block, nonzero[q]] -= d * u[nonzero[q]]
+            if wrong:
+                return done
+            done += 1
+            learning_rate *= decay
+    return done
