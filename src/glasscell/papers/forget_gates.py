@@ -24,6 +24,15 @@ WINDOW, ROWS = 1000, 100  # symbols that are trained at a time; windows that are
 PERFECT_OR_GOOD, PERFECT_WITH_DECAY = 0.47, 0.62  # fractions of the networks of the paper
 FORGET_BIASES, OTHER_BIASES = (0.5, 1.0, 1.5, 2.0), (-0.5, -1.0, -1.5, -2.0)
 
+REMARK = (
+    "The claim is reproduced: nine of ten networks with forget gates are perfect or good, none of ten without them. "
+    "The share of perfect networks with the decreasing rate is not: one of five, against three of five with the "
+    "constant rate; five seeds are few. The six networks with forget gates that are not perfect were trained to the "
+    "limit of 20 million symbols, which is 10,000 to 16,500 streams, against the paper's 30,000. The limit matters: "
+    "seed 1 with the decreasing rate is perfect if it is trained to 103 million symbols, which was tried once, with "
+    "this seed alone."
+)
+
 Window = tuple[Array, Array]  # inputs and targets, (WINDOW, 7)
 
 
@@ -158,6 +167,8 @@ EXPERIMENTS = (
         ),
         train=train_original_reber,
         outcome=outcome,
+        remark=REMARK,
+        seeds=5,
         quick_seeds=1,
         quick=f"at most {QUICK_STREAMS:,} training streams, streams of {QUICK_LENGTH:,} symbols",
         settings={"forget_gate": (True, False), "decay": (1.0, DECAY)},
