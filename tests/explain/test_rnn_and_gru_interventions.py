@@ -212,7 +212,9 @@ def test_equations_patches_and_ablation(name, tmp_path):
     trace = trace_under(one, mixed(name), x, y)
     equations = trace.equations(4, 0)
     assert "intervention" in equations.text
-    assert not equations.backward
+    assert "intervention" in {e.symbols for e in equations.backward}
+    assert equations.backward[0].left == "d_h"
+    assert equations.backward[0].value == pytest.approx(float(trace.layer[0].d_h[4, 0]), rel=1e-12)
     assert {e.left for e in equations.forward if e.symbols == "intervention"} >= {"h"}
     trace.save(tmp_path / "trace.safetensors")
     assert gc.trace.Trace.load(tmp_path / "trace.safetensors").layer[0].interventions == trace.layer[0].interventions
