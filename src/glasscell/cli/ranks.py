@@ -81,7 +81,7 @@ class Ranks:
 
         sent = {name: value for name, value in options.items() if name not in OF_FIRST_RANK}
         file = io.BytesIO()
-        _Pickler(file, self._texts).dump((arguments, sent, bool(options.get("callbacks"))))
+        _Pickler(file, self._texts).dump((arguments, sent))
         self._request(FIT, file.getvalue())
         self._report_losses(folder, command)
         try:
@@ -196,12 +196,11 @@ def _do(kind: str, loaded: Any, texts: list[Any], comm: Any) -> None:
     from glasscell.data.text.text_data import TextData  # noqa: PLC0415 - only where it is used
 
     try:
+        arguments, options = loaded
         if kind == TEXT:
-            arguments, options = loaded
             texts.append(TextData.from_files(*arguments, comm=comm, **options))
         else:
-            arguments, options, has_callbacks = loaded
-            fit_of_rank(*arguments, **options, callbacks=[_go_on] * has_callbacks, comm=comm)
+            fit_of_rank(*arguments, **options, comm=comm)
     except (Exception, KeyboardInterrupt):  # noqa: BLE001, S110 - shared with rank 0 by `fit` and `from_files`
         pass
 
@@ -211,10 +210,6 @@ def fit_of_rank(*arguments: Any, **options: Any) -> None:
     from glasscell.training.fitting import fit  # noqa: PLC0415 - only where it is used
 
     fit(*arguments, **options)
-
-
-def _go_on(_: Any) -> None:
-    """Do nothing: rank 0 calls the callbacks."""
 
 
 # Start
