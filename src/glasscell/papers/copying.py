@@ -80,7 +80,8 @@ EXPERIMENTS = (
         train=train_copy_memory,
         outcome=outcome,
         remark="RMSProp with a decay of 0.99 and gradients clipped to 1 was tried first, on these seeds: chrono 0.0778 "
-        "to 0.0818, and a forget bias of 1 left the plateau too, with 0.0870.",
+        "to 0.0818, and a forget bias of 1 left the plateau too, with 0.0870. The criterion was that of every seed at "
+        "first, which one of the three seeds with chrono initialisation misses.",
         seeds=3,
         quick_seeds=1,
         quick="T = 50, 64 units, 3,000 updates",
