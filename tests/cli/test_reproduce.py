@@ -86,8 +86,8 @@ def test_the_list(capsys):
     [
         (["on"], "there is no experiment 'on'; the nearest names are one"),
         (["one", "twoo"], "there is no experiment 'twoo'; the nearest names are two"),
-        ([], "needs names of experiments or --all"),
-        (["one", "--all"], "needs names of experiments or --all, not both"),
+        ([], "must have names of experiments or --all"),
+        (["one", "--all"], "must have names of experiments or --all, and not both"),
         (["one", "--list"], "NAME must be left out with --list"),
         (["one", "--seeds", "0"], "--seeds must be at least 1, got 0"),
         (["one", "--processes", "0"], "--processes must be at least 1, got 0"),

@@ -267,7 +267,7 @@ def _start(launch: Launch, arguments: Sequence[str]) -> Any:
     if not launchers.is_training(arguments):
         raise ChildProcessError(
             f"glasscell {arguments[0]} must be run by one process, got {launch.size} of {launch.launcher}: "
-            "only copy, text train, classify and forecast train with several"
+            "only copy, text train, classify and forecast run with several processes"
         )
     try:
         from mpi4py import MPI  # noqa: PLC0415 - it starts MPI

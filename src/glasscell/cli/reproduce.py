@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
         print("\n".join(f"{name:<32} {_needs(experiment)}" for name, experiment in EXPERIMENTS.items()))
         return 0
     if bool(options.names) == options.all:
-        raise ValueError("reproduce needs names of experiments or --all, not both; --list prints the names")
+        raise ValueError("reproduce must have names of experiments or --all, and not both; --list prints the names")
     experiments = list(EXPERIMENTS.values()) if options.all else [find(name) for name in options.names]
     for option in ("seeds", "processes"):
         if getattr(options, option) is not None:
