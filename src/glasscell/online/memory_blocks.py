@@ -22,7 +22,7 @@ gate through h(s) y_out'(z).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -32,12 +32,12 @@ from glasscell.core.engines import EngineName, compiles_updates, validate_name
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array, Seed
 from glasscell.online.block_sequences import Rule, run_compiled, run_numpy, sequences_of, stream_of
+from glasscell.online.block_step import Step, range_of, squash
 from glasscell.validation import (
     as_generator,
     boolean,
     choice,
     finite_array,
-    finite_number,
     non_negative_integer,
     non_negative_number,
     positive_integer,
@@ -45,17 +45,6 @@ from glasscell.validation import (
 )
 
 Reads = Literal["all", "cells", "none"]
-
-
-class Step(NamedTuple):
-    """What a step leaves for the learning rule."""
-
-    u: Array  # (K,)  inputs of the hidden units
-    v: Array  # inputs of the output units
-    h: Array  # (M,)  h(s)
-    h_slope: Array  # (M,)  h'(s)
-    output_gate: Array  # (G,)
-    y: Array  # (O,)
 
 
 class MemoryBlocks:
@@ -130,8 +119,8 @@ class MemoryBlocks:
         self.output_gate, self.forget_gate = boolean("output_gate", output_gate), boolean("forget_gate", forget_gate)
         choice("reads", reads, ("all", "cells", "none"))
         self.bias, self.input_to_output = boolean("bias", bias), boolean("input_to_output", input_to_output)
-        self.g_range = _range("g_range", g_range)
-        self.h_range = None if h_range is None else _range("h_range", h_range)
+        self.g_range = range_of("g_range", g_range)
+        self.h_range = None if h_range is None else range_of("h_range", h_range)
         validate_name(engine)
         self.engine = engine
 
@@ -184,7 +173,7 @@ class MemoryBlocks:
         gates = {name: sigmoid(z[rows]) for name, rows in self.rows.items() if name != "cells"}
 
         y_in, y_out, y_f = (gates[name][cells] if name in gates else 1.0 for name in ("input", "output", "forget"))
-        g, g_slope = _squash(z[self.rows["cells"]], self.g_range)
+        g, g_slope = squash(z[self.rows["cells"]], self.g_range)
         own = {"cells": y_in * g_slope, "input": g * sigmoid_derivative(np.asarray(y_in))}
         if "forget" in gates:
             own["forget"] = self.s * sigmoid_derivative(np.asarray(y_f))
@@ -193,7 +182,7 @@ class MemoryBlocks:
                 self.traces[name] *= np.asarray(y_f)[:, None]
             self.traces[name] += np.outer(by, u)
         self.s = y_f * self.s + y_in * g
-        h, h_slope = (self.s, np.ones_like(self.s)) if self.h_range is None else _squash(self.s, self.h_range)
+        h, h_slope = (self.s, np.ones_like(self.s)) if self.h_range is None else squash(self.s, self.h_range)
         y_c = y_out * h
 
         self.hidden_outputs = np.concatenate([y_c, *gates.values()])
@@ -353,20 +342,3 @@ class MemoryBlocks:
         if array.shape != (size,):
             raise ValueError(f"{name} must have shape ({letter},) = ({size},), got {array.shape}")
         return array
-
-
-def _range(name: str, value: tuple[float, float]) -> tuple[float, float]:
-    """Return the lower and the upper end of a range."""
-    if not hasattr(value, "__len__") or len(value) != 2:
-        raise ValueError(f"{name} must be two numbers, got {value!r:.100}")
-    low, high = (finite_number(name, end) for end in value)
-    if not 0 < high - low < np.inf:
-        raise ValueError(f"{name} must be from a lower to a higher number, got {value!r:.100}")
-    return low, high
-
-
-def _squash(z: Array, ends: tuple[float, float]) -> tuple[Array, Array]:
-    """Return the logistic function with this range, and its derivative."""
-    low, high = ends
-    s = sigmoid(z)
-    return low + (high - low) * s, (high - low) * sigmoid_derivative(s)
