@@ -174,7 +174,7 @@ def test_members_that_do_not_fit_together():
     vocabularies = [gc.data.TextData(text * 50, steps=5, streams=2).vocabulary for text in ("abc", "abd")]
     for members, error, message in (
         (3, TypeError, "members must be a list of models, got an int"),
-        ([classifier], ValueError, "members must be two to 1000 models, got 1"),
+        ([], ValueError, "members must be one to 1000 models, got 0"),
         ([classifier, copy], TypeError, "members must be of one class, got SequenceClassifier and CopyLSTM"),
         ([gc.LSTM(2, 3)] * 2, TypeError, "members must be Sequential, CopyLSTM, .*, got LSTM"),
         ([gc.Forecaster(3)] * 2, TypeError, "members must not be Forecasters: pass them to gc.ForecasterEnsemble"),
@@ -195,7 +195,7 @@ def test_members_that_do_not_fit_together():
         gc.Ensemble([classifier] * 2, outputs="values")
     with pytest.raises(ValueError, match=r"outputs must be .*, got 'softmax'"):
         gc.Ensemble([classifier] * 2, outputs="softmax")
-    for method, argument in (("copy", [1]), ("score", "text")):
+    for method, argument in (("copy", [1]), ("score", "text"), ("sample", "text")):
         with pytest.raises(TypeError, match=f"{method} needs members that are .*, got SequenceClassifier"):
             getattr(gc.Ensemble([classifier] * 2), method)(argument)
 
@@ -204,6 +204,9 @@ def test_outputs_of_different_shapes_are_an_error(rng):
     members = [gc.Sequential([gc.LSTM(2, 3), gc.Linear(3, O)]) for O in (1, 2)]
     with pytest.raises(ValueError, match=r"members must have outputs of one shape, got \(4, 5, 1\) and others"):
         gc.Ensemble(members, outputs="values").predict(rng.normal(size=(4, 5, 2)).astype("f"))
+    batch = gc.data.Batch(rng.normal(size=(4, 5, 2)).astype("f"), np.zeros((4, 5)))
+    with pytest.raises(ValueError, match=r"members must have outputs of one shape, got \(4, 5, 1\) and others"):
+        gc.Ensemble(members, outputs="values").infer(batch)
 
 
 @pytest.mark.parametrize(
@@ -214,3 +217,20 @@ def test_inputs_without_a_length_are_refused_as_by_a_member(x, name):
     for model in (members[0], gc.Ensemble(members)):
         with pytest.raises(TypeError, match=f"x must be an array or a list of arrays, got {name}"):
             model.predict(x)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_an_ensemble_of_one_has_the_bits_of_its_member(rng, dtype):
+    x = rng.normal(size=(5, 6, 2)).astype(dtype)
+    classifier = random_weights(gc.SequenceClassifier(2, 3, 4, scale=False, dtype=dtype), rng)
+    ensemble = gc.Ensemble([classifier])
+    assert np.array_equal(ensemble.predict_proba(x), classifier.predict_proba(x))
+    assert np.array_equal(ensemble.infer(gc.data.Batch(x, None)).outputs, classifier.predict(x))
+    assert ensemble.classify(x) == classifier.classify(x)
+    regressor = random_weights(gc.SequenceRegressor(2, 2, 4, scale=False, dtype=dtype), rng)
+    assert np.array_equal(gc.Ensemble([regressor]).predict(x), regressor.predict(x))
+    copy = random_weights(gc.CopyLSTM(5, task=gc.tasks.Copy(4), dtype=dtype), rng)
+    bits = rng.integers(0, 2, (20, 4))
+    assert np.array_equal(gc.Ensemble([copy]).copy(bits), copy.copy(bits))
+    with pytest.raises(ValueError, match="spread needs at least two members, got 1"):
+        ensemble.spread(x)

@@ -7,6 +7,7 @@ from glasscell.lazy import attach
 if TYPE_CHECKING:
     from glasscell.models.copy_lstm import CopyLSTM, CopyLSTMTape
     from glasscell.models.ensemble import Ensemble
+    from glasscell.models.ensemble_stream import EnsembleStream
     from glasscell.models.forecast import Forecast
     from glasscell.models.forecast_stream import ForecastStream
     from glasscell.models.forecaster import Forecaster
@@ -21,6 +22,7 @@ __all__ = [
     "CopyLSTM",
     "CopyLSTMTape",
     "Ensemble",
+    "EnsembleStream",
     "Forecast",
     "ForecastStream",
     "Forecaster",
@@ -38,7 +40,7 @@ __getattr__, __dir__ = attach(
     __name__,
     dict.fromkeys(("Sequential", "SequentialTape"), "sequential")
     | dict.fromkeys(("CopyLSTM", "CopyLSTMTape"), "copy_lstm")
-    | {"Ensemble": "ensemble", "LanguageModel": "language_model"}
+    | {"Ensemble": "ensemble", "EnsembleStream": "ensemble_stream", "LanguageModel": "language_model"}
     | dict.fromkeys(("LossAndGradients", "TrainingBuffers"), "loss_and_gradients")
     | {"SequenceClassifier": "sequence_classifier", "SequenceRegressor": "sequence_regressor"}
     | {"Forecast": "forecast", "ForecastStream": "forecast_stream", "Forecaster": "forecaster"}

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from importlib import import_module
-from typing import TYPE_CHECKING, Any, Literal, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike
 
-from glasscell.core.activations import sigmoid, softmax_terms
 from glasscell.core.buffers import BufferPool
-from glasscell.core.types import Array
+from glasscell.core.types import Array, Seed
 from glasscell.data.batch import Batch
+from glasscell.models import averaging
+from glasscell.models.averaging import Outputs
 from glasscell.models.protocol import ForwardPass
 from glasscell.tasks.binary import Bits
 from glasscell.validation import type_name
 
 if TYPE_CHECKING:
     from glasscell.atomic_files import StrPath
+    from glasscell.models.ensemble_stream import EnsembleStream
     from glasscell.models.language_scores import Score
 
 MAX_MEMBERS = 1000
-Outputs: TypeAlias = Literal["classes", "bits", "values"]
 OUTPUTS: dict[str, Outputs | None] = {  # what the outputs of each class of models are; None: it is passed
     "Sequential": None,
     "CopyLSTM": "bits",
@@ -46,7 +47,7 @@ class Ensemble:
     Parameters
     ----------
     members : sequence of models
-        Two to 1,000, all Sequential, CopyLSTM, LanguageModel, SequenceClassifier or SequenceRegressor, with the same
+        One to 1,000, all Sequential, CopyLSTM, LanguageModel, SequenceClassifier or SequenceRegressor, with the same
         inputs and outputs. Sizes and layers may differ.
     outputs : {"classes", "bits", "values"}, optional
         Whether outputs are logits of classes (softmax), logits of bits (sigmoid), or values. Required for Sequential
@@ -73,8 +74,8 @@ class Ensemble:
     def __init__(self, members: Sequence[Any], *, outputs: Outputs | None = None) -> None:
         if isinstance(members, str | bytes) or not isinstance(members, Sequence):
             raise TypeError(f"members must be a list of models, got {type_name(members)}")
-        if not 2 <= len(members) <= MAX_MEMBERS:
-            raise ValueError(f"members must be two to {MAX_MEMBERS} models, got {len(members)}")
+        if not 1 <= len(members) <= MAX_MEMBERS:
+            raise ValueError(f"members must be one to {MAX_MEMBERS} models, got {len(members)}")
         self.members = tuple(members)
         self._kind = _common_kind(self.members)
         self.outputs: Outputs = _outputs(self._kind, outputs)
@@ -94,8 +95,7 @@ class Ensemble:
         array, or list of arrays
             Of the shape of the outputs of one member.
         """
-        mean, _ = self._moments(x, batch_size, lengths)
-        return mean
+        return self._over_members(averaging.mean, x, batch_size, lengths)
 
     def predict_proba(self, x: Any, *, batch_size: int = 256, lengths: ArrayLike | None = None) -> Any:
         """Return the mean probability of each class, or of each bit to be 1; as :meth:`predict`.
@@ -110,9 +110,16 @@ class Ensemble:
         return self.predict(x, batch_size=batch_size, lengths=lengths)
 
     def spread(self, x: Any, *, batch_size: int = 256, lengths: ArrayLike | None = None) -> Any:
-        """Return the standard deviation over members of what :meth:`predict` averages, with divisor M - 1."""
-        _, deviation = self._moments(x, batch_size, lengths)
-        return deviation
+        """Return the standard deviation over members of what :meth:`predict` averages, with divisor M - 1.
+
+        Raises
+        ------
+        ValueError
+            If there is one member.
+        """
+        if len(self.members) == 1:
+            raise ValueError("spread needs at least two members, got 1")
+        return self._over_members(averaging.deviation, x, batch_size, lengths)
 
     def classify(self, x: Any, *, batch_size: int = 256, lengths: ArrayLike | None = None) -> Any:
         """Return the label with the largest mean probability; see :meth:`glasscell.SequenceClassifier.classify`.
@@ -166,6 +173,66 @@ class Ensemble:
         ids = StoredIds(vocabulary.encode(text).astype(vocabulary.id_dtype))
         return score_ids(self, vocabulary, ids, streams=streams, passages=passages, width=width)
 
+    def sample(
+        self,
+        prompt: str | bytes = "",
+        length: int = 1000,
+        *,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        seed: Seed | None = 0,
+    ) -> Iterator[str]:
+        """Continue a text with symbols drawn from the mean probability; see :meth:`glasscell.LanguageModel.sample`.
+
+        Parameters
+        ----------
+        prompt, length, seed
+            As in :meth:`glasscell.LanguageModel.sample`.
+        temperature : float
+            The logarithms of the mean probabilities are divided by it.
+        top_k : int, optional
+            Draw from the k symbols with the largest mean probability only. Default: all.
+
+        Yields
+        ------
+        str
+            The text that each symbol completes.
+
+        Raises
+        ------
+        TypeError
+            If the members are no LanguageModel.
+        ValueError
+            As :meth:`glasscell.LanguageModel.sample`, at the call.
+        """
+        from glasscell.models.text_sampling import sample_text  # noqa: PLC0415 - only where it is used
+
+        self._check_kind("sample", "LanguageModel")
+        vocabulary = self.members[0].vocabulary
+        return sample_text(lambda: self.stream().push_outputs, vocabulary, prompt, length, temperature, top_k, seed)
+
+    def stream(self, batch: int | None = None, *, state: Sequence[Any] | None = None) -> EnsembleStream:
+        """Return a stream of this ensemble, which takes one step at a time and returns the mean over the members.
+
+        Parameters
+        ----------
+        batch : int, optional
+            Number of independent streams that step together. Default: one, whose arrays have no batch axis.
+        state : sequence of M states, optional
+            Initial state of each member, as ``stream.state``. Default: the learned ones, or 0.
+
+        Raises
+        ------
+        ValueError
+            If a member cannot be streamed: see :meth:`glasscell.Sequential.stream`.
+        """
+        from glasscell.models.ensemble_stream import EnsembleStream  # noqa: PLC0415 - only where it is used
+
+        stream = EnsembleStream([member.stream(batch) for member in self.members], self.outputs)
+        if state is not None:
+            stream.reset(state=state)
+        return stream
+
     def infer(self, batch: Batch, states: Any = None, buffers: BufferPool | None = None) -> ForwardPass:
         """Return outputs of a batch in the form of a member's: log-probabilities, logits of bits, or values.
 
@@ -180,30 +247,21 @@ class Ensemble:
         del buffers
         initial = (None,) * len(self.members) if states is None else states
         passes = [member.infer(batch, state, BufferPool()) for member, state in zip(self.members, initial, strict=True)]
-        mean, _ = _mean_and_deviation(_probabilities(one.outputs, self.outputs) for one in passes)
-        dtype = passes[0].outputs.dtype
-        with np.errstate(divide="ignore"):
-            if self.outputs == "classes":
-                mean = np.log(mean)
-            elif self.outputs == "bits":
-                mean = np.log(mean) - np.log1p(-mean)
-        return ForwardPass(mean.astype(dtype), tuple(one.states for one in passes), None)
+        mean = averaging.mean_as_outputs([one.outputs for one in passes], self.outputs)
+        return ForwardPass(mean, tuple(one.states for one in passes), None)
 
-    def _moments(self, x: Any, batch_size: int, lengths: ArrayLike | None) -> tuple[Any, Any]:
-        """Return mean and standard deviation over members, in the dtype of the members."""
+    def _over_members(
+        self, average: Callable[[Sequence[Array], Outputs], Array], x: Any, batch_size: int, lengths: ArrayLike | None
+    ) -> Any:
+        """Return an average of the outputs of all members, in the form of the predictions of one."""
         single = self._kind.startswith("Sequence") and _is_single(x)
-        given, dtype = (np.asarray(x)[None] if single else x), self.members[0].dtype
-        outputs = [member.predict(given, batch_size=batch_size, lengths=lengths) for member in self.members]
-        columns = list(zip(*outputs, strict=True)) if isinstance(outputs[0], list) else [tuple(outputs)]
-        for column in columns:
-            shapes = [entry.shape for entry in column]
-            if len({*shapes}) > 1:
-                raise ValueError(f"members must have outputs of one shape, got {shapes[0]} and others")
-        pairs = [_mean_and_deviation(_probabilities(y, self.outputs) for y in column) for column in columns]
-        means, deviations = ([pair[k].astype(dtype) for pair in pairs] for k in (0, 1))
+        batch = np.asarray(x)[None] if single else x
+        outputs = [member.predict(batch, batch_size=batch_size, lengths=lengths) for member in self.members]
         if isinstance(outputs[0], list):
-            return (means[0], deviations[0]) if single else (means, deviations)
-        return (means[0][0], deviations[0][0]) if single else (means[0], deviations[0])
+            result = [average(entries, self.outputs) for entries in zip(*outputs, strict=True)]
+            return result[0] if single else result
+        array = average(outputs, self.outputs)
+        return array[0] if single else array
 
     def _check_kind(self, method: str, kind: str) -> None:
         if self._kind != kind:
@@ -282,25 +340,6 @@ def _outputs(kind: str, outputs: Outputs | None) -> Outputs:
     result = expected or outputs
     assert result is not None  # noqa: S101 - one of them is not
     return result
-
-
-def _probabilities(outputs: Array, kind: Outputs) -> Array:
-    """Return the probabilities of logits, or values, in float64."""
-    values: Array = outputs.astype(np.float64)
-    if kind == "classes":
-        _, exponentials, total = softmax_terms(values)
-        values = exponentials / total
-    return sigmoid(values) if kind == "bits" else values
-
-
-def _mean_and_deviation(outputs: Iterator[Array]) -> tuple[Array, Array]:
-    """Return mean and standard deviation (divisor M - 1), by Welford's update."""
-    mean, squares, count = np.zeros(()), np.zeros(()), 0
-    for count, values in enumerate(outputs, start=1):
-        difference = values - mean
-        mean = mean + difference / count
-        squares = squares + difference * (values - mean)
-    return mean, np.sqrt(squares / (count - 1))
 
 
 def _is_single(x: Any) -> bool:

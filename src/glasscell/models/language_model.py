@@ -169,7 +169,7 @@ class LanguageModel(Sequential):
         """
         from glasscell.models.text_sampling import sample_text  # noqa: PLC0415 - only where it is used
 
-        return sample_text(self, self.vocabulary, prompt, length, temperature, top_k, seed)
+        return sample_text(lambda: self.stream().push, self.vocabulary, prompt, length, temperature, top_k, seed)
 
     def score(self, text: str | bytes, *, streams: int = 1, passages: int = 5, width: int = 60) -> Score:
         """Return how well the model predicts a text.

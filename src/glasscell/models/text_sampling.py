@@ -13,14 +13,13 @@ from glasscell.validation import as_generator, non_negative_number, positive_int
 
 if TYPE_CHECKING:
     from glasscell.data.text.vocabulary import Vocabulary
-    from glasscell.models.sequential import Sequential
 
 MIN_TEMPERATURE = 1e-30  # lower ones are 0
 DRAWN_AT_ONCE = 256  # random numbers
 
 
 def sample_text(
-    model: Sequential,
+    make_push: Callable[[], Callable[[int], Array]],
     vocabulary: Vocabulary,
     prompt: str | bytes,
     length: int,
@@ -28,7 +27,15 @@ def sample_text(
     top_k: int | None,
     seed: Seed | None,
 ) -> Iterator[str]:
-    """Check the arguments of :meth:`LanguageModel.sample`, and return its iterator."""
+    """Check the arguments of :meth:`LanguageModel.sample`, and return its iterator.
+
+    Parameters
+    ----------
+    make_push : callable
+        When the first text is read, return a function from an id to logits (V,): the step of a stream.
+    vocabulary, prompt, length, temperature, top_k, seed
+        As in :meth:`LanguageModel.sample`.
+    """
     V, length = len(vocabulary), positive_integer("length", length)
     temperature = non_negative_number("temperature", temperature)
     if top_k is not None and positive_integer("top_k", top_k) > V:
@@ -40,18 +47,18 @@ def sample_text(
         ids = [vocabulary.encode("\n").item() if vocabulary.unit == "bytes" or "\n" in vocabulary else 0]
     draw = _system_numbers if seed is None else as_generator(seed).random
     choose = chooser(V, temperature, top_k, vocabulary.unknown_id)
-    return _texts(model, vocabulary, ids, length, choose, draw)
+    return _texts(make_push, vocabulary, ids, length, choose, draw)
 
 
 def _texts(
-    model: Sequential,
+    make_push: Callable[[], Callable[[int], Array]],
     vocabulary: Vocabulary,
     ids: Sequence[int],
     length: int,
     choose: Callable[[Array, float], int],
     draw: Callable[[int], Array],
 ) -> Iterator[str]:
-    push, decoder = model.stream().push, vocabulary.decoder()
+    push, decoder = make_push(), vocabulary.decoder()
     decode = decoder.decode
     for k in ids[:-1]:
         push(k)

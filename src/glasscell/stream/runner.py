@@ -100,6 +100,15 @@ class StepRunner:
         for array, saved in self._saved_states:
             np.copyto(array, saved, where=self._inactive)
 
+    def snapshot(self) -> Callable[[], None]:
+        """Return a function that restores the present state."""
+        vector, saved = self._vector, self._vector.copy()
+
+        def restore() -> None:
+            vector[...] = saved
+
+        return restore
+
     def with_rollback(self, change: Callable[[], object]) -> None:
         """Change the state, and restore it if anything is raised meanwhile, also by a signal's handler."""
         self._previous[...] = self._vector

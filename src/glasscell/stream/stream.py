@@ -188,6 +188,10 @@ class Stream(Generic[State]):
 
         self._runner.with_rollback(change)
 
+    def snapshot(self) -> Callable[[], None]:
+        """Return a function that restores the present state, for changes of several streams that belong together."""
+        return self._runner.snapshot()
+
     def copy(self) -> Self:
         """Return an independent copy, in the same state and with the same weights."""
         other = type(self).__new__(type(self))

@@ -1,0 +1,83 @@
+"""Means of the outputs of several models: of probabilities, or of values."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, TypeAlias
+
+import numpy as np
+
+from glasscell.core.activations import sigmoid, softmax_terms
+from glasscell.core.types import Array
+
+Outputs: TypeAlias = Literal["classes", "bits", "values"]
+
+
+def mean(outputs: Sequence[Array], kind: Outputs) -> Array:
+    """Return the mean over models of probabilities, or of values, in their dtype; sums are in float64.
+
+    Parameters
+    ----------
+    outputs : sequence of M arrays of one shape
+        Logits of classes along the last axis, logits of bits, or values. Those of one model are not converted to
+        float64: the result has the bits of its probabilities.
+    kind : {"classes", "bits", "values"}
+
+    Raises
+    ------
+    ValueError
+        If shapes differ.
+    """
+    if len(outputs) == 1:
+        return _probabilities(outputs[0], kind)
+    result: Array = _mean_and_squares(outputs, kind)[0].astype(outputs[0].dtype)
+    return result
+
+
+def deviation(outputs: Sequence[Array], kind: Outputs) -> Array:
+    """Return the standard deviation over at least two models, with divisor M - 1; arguments as of :func:`mean`."""
+    _, squares = _mean_and_squares(outputs, kind)
+    result: Array = np.sqrt(squares / (len(outputs) - 1)).astype(outputs[0].dtype)
+    return result
+
+
+def mean_as_outputs(outputs: Sequence[Array], kind: Outputs) -> Array:
+    """Return the mean in the form of outputs: log-probabilities, logits of bits, or values. Arguments as of `mean`.
+
+    Outputs of one model are returned as they are.
+    """
+    if len(outputs) == 1:
+        return outputs[0]
+    result, _ = _mean_and_squares(outputs, kind)
+    with np.errstate(divide="ignore"):
+        if kind == "classes":
+            result = np.log(result)
+        elif kind == "bits":
+            result = np.log(result) - np.log1p(-result)
+    return result.astype(outputs[0].dtype)
+
+
+def _probabilities(outputs: Array, kind: Outputs) -> Array:
+    """Return the probabilities of logits, or a copy of values."""
+    if kind == "values":
+        return outputs.copy()
+    with np.errstate(under="ignore"):
+        if kind == "bits":
+            return sigmoid(outputs)
+        _, exponentials, total = softmax_terms(outputs)
+        result: Array = exponentials / total
+        return result
+
+
+def _mean_and_squares(outputs: Sequence[Array], kind: Outputs) -> tuple[Array, Array]:
+    """Return the mean, and the sum of squared differences from it, in float64, by Welford's update."""
+    shapes = [entry.shape for entry in outputs]
+    if len({*shapes}) > 1:
+        raise ValueError(f"members must have outputs of one shape, got {shapes[0]} and others")
+    result, squares = np.zeros(()), np.zeros(())
+    for count, entry in enumerate(outputs, start=1):
+        values = _probabilities(entry.astype(np.float64), kind)
+        difference = values - result
+        result = result + difference / count
+        squares = squares + difference * (values - result)
+    return result, squares
