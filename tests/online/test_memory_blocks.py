@@ -15,6 +15,7 @@ NETWORKS = {
     "2000": {"forget_gate": True, "input_to_output": True, "blocks": 3},
     "2a": {"output_gate": False, "reads": "none", "bias": False, "input_to_output": True, "h_range": None, "cells": 1},
     "no output gate": {"output_gate": False, "forget_gate": True, "g_range": (0, 1)},
+    "no cell bias": {"forget_gate": True, "input_to_output": True, "blocks": 3, "cell_bias": False},
     "no block": {"blocks": 0, "input_to_output": True},
 }
 each_network = pytest.mark.parametrize("name", NETWORKS)
@@ -173,10 +174,36 @@ def test_training_on_a_stream_is_a_loop_that_continues_until_the_first_error(nam
 
 
 def test_numbers_of_weights_are_those_of_the_paper():
-    """Experiment 2a has 10,504 weights, experiments 4 and 5 have 93."""
+    """Experiment 2a of 1997 has 10,504 weights, experiments 4 and 5 have 93; the network of 2000 has 424."""
     lag = MemoryBlocks(101, 101, 1, 1, output_gate=False, reads="none", bias=False, input_to_output=True, h_range=None)
     assert lag.parameters.vector.size == 10_504
     assert MemoryBlocks(2, 1).parameters.vector.size == 93
+    options = {"forget_gate": True, "reads": "cells", "cell_bias": False, "input_to_output": True}
+    assert MemoryBlocks(7, 7, 4, 2, **options).parameters.vector.size == 424
+
+
+def test_cells_without_a_bias(rng):
+    """Law: it is the network with biases whose cells' biases are 0 and stay 0; gates and outputs keep theirs."""
+    options = {"forget_gate": True, "input_to_output": True, "weight_range": 1.5, "forget_gate_bias": [1, 2]}
+    network, other = (MemoryBlocks(I, O, **options, cell_bias=cell_bias, seed=rng) for cell_bias in (False, True))
+    W, M = other.parameters["hidden"], 4
+    W[:M, -1] = 0
+    assert W[other.rows["forget"], -1].tolist() == [1, 2]
+    network.parameters["hidden"][:] = W[:, :-1]
+    network.parameters["gate_bias"][:] = W[M:, -1]
+    network.parameters["output"][:] = other.parameters["output"]
+    x, dy = rng.normal(size=(T, I)), rng.normal(size=(T, O))
+    for x_t, dy_t in zip(x, dy, strict=True):
+        np.testing.assert_array_equal(network.push(x_t), other.push(x_t))
+        network.learn(dy_t)
+        other.learn(dy_t)
+    gradient = other.gradients["hidden"]
+    assert gradient.all()
+    assert_near(network.gradients["hidden"], gradient[:, :-1])
+    assert_near(network.gradients["gate_bias"], gradient[M:, -1])
+    assert_near(network.gradients["output"], other.gradients["output"])
+    assert network.parameters.vector.size == other.parameters.vector.size - M
+    assert MemoryBlocks(I, O, bias=False, cell_bias=False).parameters.keys() == {"hidden", "output"}
 
 
 def test_first_weights():

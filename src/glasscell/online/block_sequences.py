@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from glasscell.core.types import Array
+from glasscell.online.block_weights import hidden_matrix, store_hidden_matrix
 from glasscell.validation import finite_array
 
 Network = Any  # MemoryBlocks, which imports this module
@@ -57,17 +58,20 @@ def run_compiled(
     (g_low, g_high), (h_low, h_high) = network.g_range, network.h_range or (0.0, 0.0)
     t_cell, t_in = network.traces["cells"], network.traces["input"]
     t_forget = network.traces.get("forget", t_in[:0])
+    W = hidden_matrix(network.parameters)
     done = compiled_training()(
-        network.parameters["hidden"],
+        W,
         network.parameters["output"],
         *(inputs, targets, lengths, outputs),
         *(network.s, network.hidden_outputs, t_cell, t_in, t_forget),
         *(network.cells, network.read),
-        *(network.output_gate, network.forget_gate, network.bias, network.input_to_output),
+        *(network.output_gate, network.forget_gate, network.bias, network.cell_bias),
+        network.input_to_output,
         *(rule.every_step, rule.rate is not None, rule.continues),
         *(g_low, g_high - g_low, h_low, h_high - h_low, network.h_range is None),
         *(rule.rate or 0.0, rule.decay, rule.tolerance),
     )
+    store_hidden_matrix(network.parameters, W)
     return outputs, done
 
 
@@ -108,3 +112,17 @@ def stream_of(inputs: ArrayLike, targets: ArrayLike, input_size: int, output_siz
     if goals.shape != (len(x), output_size):
         raise ValueError(f"targets must have shape (T, O) = {(len(x), output_size)}, got {goals.shape}")
     return np.ascontiguousarray(x), np.ascontiguousarray(goals)
+
+
+def vector_of(name: str, value: ArrayLike, size: int, letter: str) -> Array:
+    """Return a vector of this size, which an error calls by the letter.
+
+    Raises
+    ------
+    ValueError
+        If the shape or a value is wrong.
+    """
+    array = finite_array(name, value, np.dtype(np.float64))
+    if array.shape != (size,):
+        raise ValueError(f"{name} must have shape ({letter},) = ({size},), got {array.shape}")
+    return array

@@ -31,8 +31,9 @@ from glasscell.core.activations import sigmoid, sigmoid_derivative
 from glasscell.core.engines import EngineName, compiles_updates, validate_name
 from glasscell.core.parameters import Parameters
 from glasscell.core.types import Array, Seed
-from glasscell.online.block_sequences import Rule, run_compiled, run_numpy, sequences_of, stream_of
+from glasscell.online.block_sequences import Rule, run_compiled, run_numpy, sequences_of, stream_of, vector_of
 from glasscell.online.block_step import Step, range_of, squash
+from glasscell.online.block_weights import hidden_matrix, store_hidden_matrix, weight_shapes
 from glasscell.validation import (
     as_generator,
     boolean,
@@ -62,6 +63,8 @@ class MemoryBlocks:
         Which hidden units of the step before the hidden units read: cells and gates, the cells, or none.
     bias : bool
         Of hidden and output units.
+    cell_bias : bool
+        Whether cells have a bias too, if gates and output units have one. Default: True.
     input_to_output : bool
         Whether the outputs read the inputs.
     g_range : (float, float)
@@ -80,7 +83,8 @@ class MemoryBlocks:
     ----------
     parameters, gradients : Parameters
         ``hidden`` (R, K), W above: the rows of cells, input gates, output gates and forget gates, in float64; columns
-        for what is read, x and the bias. ``output`` (O, …), V above.
+        for what is read, x and the bias. With ``cell_bias=False`` the biases are ``gate_bias`` (R - M,), for the rows
+        of the gates. ``output`` (O, …), V above.
 
     Examples
     --------
@@ -103,6 +107,7 @@ class MemoryBlocks:
         forget_gate: bool = False,
         reads: Reads = "all",
         bias: bool = True,
+        cell_bias: bool = True,
         input_to_output: bool = False,
         g_range: tuple[float, float] = (-2.0, 2.0),
         h_range: tuple[float, float] | None = (-1.0, 1.0),
@@ -119,6 +124,7 @@ class MemoryBlocks:
         self.output_gate, self.forget_gate = boolean("output_gate", output_gate), boolean("forget_gate", forget_gate)
         choice("reads", reads, ("all", "cells", "none"))
         self.bias, self.input_to_output = boolean("bias", bias), boolean("input_to_output", input_to_output)
+        self.cell_bias = boolean("cell_bias", cell_bias) and self.bias
         self.g_range = range_of("g_range", g_range)
         self.h_range = None if h_range is None else range_of("h_range", h_range)
         validate_name(engine)
@@ -130,10 +136,8 @@ class MemoryBlocks:
         self.rows |= {name: slice(M + k * G, M + (k + 1) * G) for k, name in enumerate(gates)}
         R = M + len(gates) * G
         self.read = {"all": R, "cells": M, "none": 0}[reads]
-        shapes = {
-            "hidden": (R, self.read + I + self.bias),
-            "output": (self.output_size, M + I * self.input_to_output + self.bias),
-        }
+        outputs = (self.output_size, M + I * self.input_to_output + self.bias)
+        shapes = weight_shapes(R, M, self.read + I, outputs, bias=self.bias, cell_bias=self.cell_bias)
         self.parameters = Parameters(shapes, np.dtype(np.float64))
         self.gradients = self.parameters.zeros_like()
         scale = non_negative_number("weight_range", weight_range)
@@ -152,11 +156,13 @@ class MemoryBlocks:
         array = finite_array(f"{gate}_gate_bias", values, np.dtype(np.float64))
         if array.shape != (self.blocks,):
             raise ValueError(f"{gate}_gate_bias must have one number for each of {self.blocks} blocks, got {values!r}")
-        self.parameters["hidden"][self.rows[gate], -1] = array
+        W = hidden_matrix(self.parameters)
+        W[self.rows[gate], -1] = array
+        store_hidden_matrix(self.parameters, W)
 
     def reset(self) -> None:
         """Begin a sequence: states, outputs of hidden units and traces are 0."""
-        R, K = self.parameters["hidden"].shape
+        R, K = hidden_matrix(self.parameters).shape
         M = self.blocks * self.cells
         self.s, self.hidden_outputs = np.zeros(M), np.zeros(R)
         names = ("cells", "input", "forget") if self.forget_gate else ("cells", "input")
@@ -166,10 +172,10 @@ class MemoryBlocks:
     # equation: memory-block-step
     def push(self, x: ArrayLike) -> Array:
         """Take one step with x (I,): return the outputs (O,)."""
-        x = self._vector("x", x, self.input_size, "I")
+        x = vector_of("x", x, self.input_size, "I")
         one = np.ones(int(self.bias))
         u = np.concatenate([self.hidden_outputs[: self.read], x, one])
-        z, cells = self.parameters["hidden"] @ u, self._gate_of
+        z, cells = hidden_matrix(self.parameters) @ u, self._gate_of
         gates = {name: sigmoid(z[rows]) for name, rows in self.rows.items() if name != "cells"}
 
         y_in, y_out, y_f = (gates[name][cells] if name in gates else 1.0 for name in ("input", "output", "forget"))
@@ -181,6 +187,8 @@ class MemoryBlocks:
             if "forget" in gates:
                 self.traces[name] *= np.asarray(y_f)[:, None]
             self.traces[name] += np.outer(by, u)
+        if self.bias and not self.cell_bias:
+            self.traces["cells"][:, -1] = 0
         self.s = y_f * self.s + y_in * g
         h, h_slope = (self.s, np.ones_like(self.s)) if self.h_range is None else squash(self.s, self.h_range)
         y_c = y_out * h
@@ -201,13 +209,13 @@ class MemoryBlocks:
         """
         if self._step is None:
             raise RuntimeError("learn() must follow a push(): there is no step since the beginning of the sequence")
-        dy = self._vector("dy", dy, self.output_size, "O")
+        dy = vector_of("dy", dy, self.output_size, "O")
         u, v, h, h_slope, y_out, y = self._step
         d_output = dy * sigmoid_derivative(y)
         self.gradients["output"][:] += np.outer(d_output, v)
 
         dy_c = self.parameters["output"][:, : len(h)].T @ d_output
-        hidden = self.gradients["hidden"]
+        hidden = hidden_matrix(self.gradients)
         if self.output_gate:
             d_gate = self._per_block(dy_c * h) * sigmoid_derivative(y_out)
             hidden[self.rows["output"]] += np.outer(d_gate, u)
@@ -216,6 +224,7 @@ class MemoryBlocks:
         for name in ("input", "forget"):
             if name in self.traces:
                 hidden[self.rows[name]] += self._per_block(ds[:, None] * self.traces[name])
+        store_hidden_matrix(self.gradients, hidden)
         return self
 
     def update(self, learning_rate: float) -> None:
@@ -336,9 +345,3 @@ class MemoryBlocks:
         result = run(self, inputs, lengths, targets, rule)
         self._step = None
         return result
-
-    def _vector(self, name: str, value: ArrayLike, size: int, letter: str) -> Array:
-        array = finite_array(name, value, np.dtype(np.float64))
-        if array.shape != (size,):
-            raise ValueError(f"{name} must have shape ({letter},) = ({size},), got {array.shape}")
-        return array

@@ -27,7 +27,7 @@ def compiled_training() -> Callable[..., int]:
     matrix, tensor = number[:, ::1], number[:, :, ::1]
     constants: Any = (*[numba.types.Array(number, 3, "C", readonly=True)] * 2, numba.types.Array(numba.int64, 1, "C"))
     sizes: Any = [numba.int64] * 2
-    flags: Any = [numba.boolean] * 7
+    flags: Any = [numba.boolean] * 8
     state: Any = [number[::1]] * 2 + [matrix] * 3
     rule: Any = [numba.boolean, *[number] * 3]
     train: Callable[..., int] = jit_cached(
@@ -55,6 +55,7 @@ def train_sequences(  # noqa: PLR0912, PLR0915 - one compiled loop, whose arrays
     output_gate,
     forget_gate,
     bias,
+    cell_bias,
     input_to_output,
     every_step,
     learn,
@@ -76,7 +77,7 @@ def train_sequences(  # noqa: PLR0912, PLR0915 - one compiled loop, whose arrays
     Parameters
     ----------
     W, V : array (R, K), (O, columns)
-        The weights of the hidden units, and of the output units.
+        The weights of the hidden units, and of the output units. If cells have no bias, W has 0 for it.
     inputs : array (N, T, I)
     targets, outputs : array (N, T, O), or (N, 1, O) for the last step of each sequence
     lengths : array (N,) of int
@@ -88,7 +89,7 @@ def train_sequences(  # noqa: PLR0912, PLR0915 - one compiled loop, whose arrays
         Cells of a block.
     F : int
         Hidden units that are read at the next step: 0, those of the cells, or all.
-    output_gate, forget_gate, bias, input_to_output, every_step, learn, h_identity : bool
+    output_gate, forget_gate, bias, cell_bias, input_to_output, every_step, learn, h_identity : bool
     continues : bool
         Whether a sequence begins with the state at the end of the one before; otherwise with the state 0.
     g_low, g_width, h_low, h_width, learning_rate : float
@@ -157,6 +158,8 @@ def train_sequences(  # noqa: PLR0912, PLR0915 - one compiled loop, whose arrays
                 for q in range(count):
                     t_cell[m, nonzero[q]] += by_cell * u[nonzero[q]]
                     t_in[m, nonzero[q]] += by_in * u[nonzero[q]]
+                if bias and not cell_bias:
+                    t_cell[m, K - 1] = 0.0
                 s[m] = forget * s[m] + gate * g
                 if h_identity:
                     h[m] = s[m]
