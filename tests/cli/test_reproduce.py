@@ -153,6 +153,19 @@ def test_overwrite_keeps_the_rows_of_experiments_that_do_not_run(tmp_path, capsy
     assert rows.read_bytes() == before
 
 
+def test_only_rows_of_experiments_with_files_belong_to_a_folder_of_data(tmp_path, capsys):
+    for folder in ("a", "b"):
+        (tmp_path / folder / "music").mkdir(parents=True)
+        (tmp_path / folder / "music" / "x.npz").touch()
+    assert main(["reproduce", "two", "music", "--quick", "--data", "a"]) == 0
+    for options in ([], ["--data", "b"]):
+        assert main(["reproduce", "two", "--quick", "--continue", *options]) == 0
+    capsys.readouterr()
+    assert main(["reproduce", "music", "--quick", "--continue", "--data", "b"]) == 2
+    assert "music-quick.jsonl" in capsys.readouterr().err
+    assert main(["reproduce", "music", "--quick", "--continue", "--data", "a"]) == 0
+
+
 def test_errors_with_surrogates_are_written(tmp_path, monkeypatch, capsys):
     def fails(seed, *, quick, data):
         raise ValueError("no file \udcff")

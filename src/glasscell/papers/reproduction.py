@@ -152,12 +152,12 @@ def run_rows(
     quick : bool
         Smaller sizes.
     data : path, optional
-        Folder with the user's data.
+        Folder with the user's data. Experiments that need no files ignore it.
     file, resume, executor, progress
         See :func:`glasscell.sweep`.
     """
     experiment = find(name)
-    folder = None if data is None else str(data.resolve())
+    folder = str(data.resolve()) if data is not None and experiment.files else None  # part of the rows' file
     grid: dict[str, Any] = dict(experiment.settings)
     result = sweep(
         partial(train_experiment, name, quick=quick, data=folder),
