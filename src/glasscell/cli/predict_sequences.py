@@ -15,6 +15,7 @@ from glasscell.cli.run_settings import SETTINGS_FILE, check_features, complete_o
 from glasscell.cli.sequence_options import check_labels, check_range, class_names, read_sequences_of
 from glasscell.data.labelled.reading import file_kind
 from glasscell.data.labelled.sequences import LabelledSequences
+from glasscell.data.predictions import largest_output
 from glasscell.layers import LSTM
 from glasscell.layers.kinds import input_size
 from glasscell.models import Sequential
@@ -48,7 +49,7 @@ def _classes(model: Any, path: Path, options: argparse.Namespace) -> PredictionT
         check_labels(path, options, data, known)
     rows, correct = [], 0
     for k, (place, probabilities) in enumerate(_places(data, model.predict_proba(data.x), per_step=model.per_step)):
-        predicted = names[int(probabilities.argmax())]
+        predicted = names[int(largest_output(probabilities))]
         label = [] if labels is None else [known[str(labels[k])]]
         correct += label == [predicted]
         rows.append([*place, *label, predicted, *probabilities])

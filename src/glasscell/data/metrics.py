@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from glasscell.core import losses
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
+from glasscell.data.predictions import has_largest_output, has_right_sign
 
 Mask: TypeAlias = NDArray[np.bool_]
 Loss: TypeAlias = Callable[..., tuple[float, Array]]
@@ -90,10 +91,13 @@ def _valid(batch: Batch, shape: tuple[int, ...]) -> Mask:
 
 
 def _correct(outputs: Array, batch: Batch) -> tuple[Mask, Mask]:
-    """Return masks of correct and of valid predictions: classes by the largest output, binary targets by the sign."""
+    """Return masks of correct and of valid predictions: classes by the largest output, binary targets by the sign.
+
+    A prediction that is NaN is not correct.
+    """
     targets = batch.targets
     by_class = targets.ndim == outputs.ndim - 1
-    correct: Mask = outputs.argmax(axis=-1) == targets if by_class else (outputs > 0) == (targets > 0.5)
+    correct = has_largest_output(outputs, targets) if by_class else has_right_sign(outputs, targets)
     return correct, _valid(batch, correct.shape)
 
 

@@ -13,6 +13,7 @@ from sklearn.utils.validation import check_array, column_or_1d
 
 from glasscell.core.activations import softmax_terms
 from glasscell.core.types import Array
+from glasscell.data.predictions import largest_output
 from glasscell.data.sample_weights import check_sample_weights
 from glasscell.estimators.lstm_estimator import Examples, LSTMEstimator
 from glasscell.models.sequence_classifier import SequenceClassifier
@@ -171,7 +172,7 @@ class LSTMClassifier(ClassifierMixin, LSTMEstimator):
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label of each sequence, an array (n,)."""
         outputs = self._outputs(X)
-        labels: NDArray[Any] = self.classes_[outputs.argmax(axis=1)]
+        labels: NDArray[Any] = self.classes_[largest_output(outputs)]
         return labels
 
     def predict_proba(self, X: Any) -> Array:

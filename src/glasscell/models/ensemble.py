@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from glasscell.core.buffers import BufferPool
 from glasscell.core.types import Array, Seed
 from glasscell.data.batch import Batch
+from glasscell.data.predictions import largest_output
 from glasscell.models import averaging
 from glasscell.models.averaging import Outputs
 from glasscell.models.protocol import ForwardPass
@@ -133,12 +134,12 @@ class Ensemble:
         classes, per_step = self.members[0].classes, self.members[0].per_step
         mean, single = self.predict_proba(x, batch_size=batch_size, lengths=lengths), _is_single(x)
         if not per_step:
-            labels: list[Any] = [classes[k] for k in np.atleast_2d(mean).argmax(axis=-1)]
+            labels: list[Any] = [classes[k] for k in largest_output(np.atleast_2d(mean))]
         else:
             entries = [mean] if single else mean
             ends = [len(entry) for entry in entries] if lengths is None else np.asarray(lengths).reshape(-1).tolist()
             labels = [
-                [classes[k] for k in entry[:end].argmax(axis=-1)] for entry, end in zip(entries, ends, strict=True)
+                [classes[k] for k in largest_output(entry[:end])] for entry, end in zip(entries, ends, strict=True)
             ]
         return labels[0] if single else labels
 

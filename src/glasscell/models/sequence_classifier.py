@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, DTypeLike
 from glasscell.core.activations import softmax_terms
 from glasscell.core.types import Array, Seed
 from glasscell.data.labelled.labels import Label, check_classes, class_numbers
+from glasscell.data.predictions import largest_output
 from glasscell.models.sequence_model import Pooling, SequenceModel
 from glasscell.validation import check_not_masked
 
@@ -115,14 +116,19 @@ class SequenceClassifier(SequenceModel):
         -------
         list of N labels; with ``per_step=True`` a list of N lists of labels
             For one sequence (T, I) its label, or the list of its labels.
+
+        Raises
+        ------
+        ValueError
+            If an output is NaN, such as of weights that are.
         """
         outputs, single = self._outputs(x, batch_size, lengths)
         if not self.per_step:
-            labels: list[Any] = [self.classes[k] for k in outputs.argmax(axis=-1)]
+            labels: list[Any] = [self.classes[k] for k in largest_output(outputs)]
         else:
             ends = [len(entry) for entry in outputs] if lengths is None else np.asarray(lengths).tolist()
             labels = [
-                [self.classes[k] for k in entry[:end].argmax(axis=-1)] for entry, end in zip(outputs, ends, strict=True)
+                [self.classes[k] for k in largest_output(entry[:end])] for entry, end in zip(outputs, ends, strict=True)
             ]
         return labels[0] if single else labels
 

@@ -4,11 +4,13 @@ from __future__ import annotations  # np.random takes 10 ms to load: only when i
 
 import os
 from collections.abc import Callable, Iterator, Sequence
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from glasscell.core.types import Array, Seed
+from glasscell.data.predictions import largest_output
 from glasscell.validation import as_generator, non_negative_number, positive_integer
 
 if TYPE_CHECKING:
@@ -93,6 +95,11 @@ def chooser(
         Default: all symbols.
     excluded : int, optional
         A symbol that is never drawn.
+
+    Raises
+    ------
+    ValueError
+        By the function, if a logit is NaN.
     """
     p, cumulative = np.empty(V), np.empty(V)
     minus_infinity, scale = -np.inf, 1 / temperature if temperature >= MIN_TEMPERATURE else 0.0
@@ -107,7 +114,7 @@ def chooser(
             if excluded is not None:
                 logits[excluded] = minus_infinity
         if not scale:
-            return int(logits.argmax())
+            return int(largest_output(logits))
         if top_k is not None and top_k < V:
             symbols = np.argpartition(logits, V - top_k)[V - top_k :]
             logits = logits[symbols]
@@ -116,7 +123,10 @@ def chooser(
         multiply(p, scale, p)
         exp(p, p)
         accumulate(p, 0, None, cumulative)
-        index = int(cumulative.searchsorted(number * cumulative[-1], "right"))
+        total = cumulative[-1]
+        if isnan(total):
+            raise ValueError("outputs of the model must be numbers to draw a symbol, got NaN")
+        index = int(cumulative.searchsorted(number * total, "right"))
         if index == len(p):  # rounding: the last symbol with a probability above 0
             index = int(np.flatnonzero(p)[-1])
         return index if symbols is None else int(symbols[index])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from glasscell.core.optimizers import Adam
+from glasscell.data.metrics import accuracy
 from glasscell.layers import LSTM, Dropout, FinalState, Linear
 from glasscell.models import Sequential
 from glasscell.papers.experiment import Experiment, Outcome, Row, Scores, scores_of
@@ -39,7 +40,8 @@ def train_mnist_rows(seed: int, *, quick: bool, data: Path | None) -> Scores:
         seed=seed,
     )
     test = task.test_batch()
-    return {"accuracy": float((model(test.inputs).argmax(axis=-1) == test.targets).mean()), "tested": len(test.inputs)}
+    right, tested = accuracy(model(test.inputs), test)
+    return {"accuracy": right / tested, "tested": len(test.inputs)}
 
 
 def outcome(rows: Sequence[Row]) -> Outcome:

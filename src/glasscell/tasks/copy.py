@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 from glasscell.core.cached import cached_property
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
+from glasscell.data.predictions import bits_of_signs
 from glasscell.tasks.binary import MAX_WIDTH, Bits, Integers, check_width, decode, encode, to_bits
 from glasscell.tasks.generated import EndlessTask, check_draw, check_seed
 from glasscell.validation import float_dtype, validate_bits
@@ -226,9 +227,14 @@ class Copy(EndlessTask):
         Returns
         -------
         array of int, (B, num_bits)
+
+        Raises
+        ------
+        ValueError
+            If a logit of the bits is NaN.
         """
         start = num_bits // self.bits_per_step + 1 if self.mode == "recall" else 0
-        return (outputs[:, start:] > 0).astype(np.int64).reshape(len(outputs), num_bits)
+        return bits_of_signs(outputs[:, start:]).astype(np.int64).reshape(len(outputs), num_bits)
 
     def memoryless_baseline_loss(self, batch: Batch) -> float:
         """Return the loss, in nats per bit, of the best predictor that uses the inputs of the current step only.

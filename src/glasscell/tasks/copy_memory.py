@@ -25,13 +25,13 @@ from glasscell.core.layouts import feature_major_zeros
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
 from glasscell.data.metrics import Metric, WeightedSum
-from glasscell.tasks.generated import GeneratedTask, check_draw, check_seed, has_largest_output
+from glasscell.tasks.generated import GeneratedTask, check_draw, check_seed, has_largest_outputs
 from glasscell.validation import positive_integer
 
 
 def is_correct(outputs: Array, batch: Batch) -> NDArray[np.bool_]:
     """Return which sequences have the largest logit at the target of every step, (B,). The paper has no criterion."""
-    return np.asarray(has_largest_output(outputs, batch.targets).all(axis=1))
+    return np.asarray(has_largest_outputs(outputs, batch.targets).all(axis=1))
 
 
 def sequence_accuracy(outputs: Array, batch: Batch) -> WeightedSum:
@@ -41,7 +41,7 @@ def sequence_accuracy(outputs: Array, batch: Batch) -> WeightedSum:
 
 def recall_accuracy(outputs: Array, batch: Batch) -> WeightedSum:
     """Count recalled symbols that are predicted, without the blanks."""
-    correct = has_largest_output(outputs, batch.targets)
+    correct = has_largest_outputs(outputs, batch.targets)
     recalled = batch.targets < outputs.shape[-1] - 1  # the last class is the blank
     return WeightedSum(float(correct[recalled].sum()), float(recalled.sum()))
 

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from glasscell.core.types import Array
 from glasscell.data.batch import AnyArray, Batch
+from glasscell.data.predictions import has_largest_output, has_right_sign
 from glasscell.validation import float_dtype, integer, non_negative_integer, positive_integer, type_name
 
 VALIDATION, TEST = 1, 2  # second number of the seed; generators with other seeds are independent
@@ -92,17 +93,14 @@ def class_outputs(outputs: ArrayLike, targets: AnyArray) -> Array:
     return array
 
 
-def has_right_sign(outputs: ArrayLike, targets: AnyArray) -> NDArray[np.bool_]:
-    """Return where logits are on the side of targets 0 or 1; NaN is on neither side."""
-    array = outputs_like(outputs, targets)
-    return np.where(targets > 0.5, array > 0, array <= 0)
+def has_right_signs(outputs: ArrayLike, targets: AnyArray) -> NDArray[np.bool_]:
+    """Return where logits of the shape of the targets are on the side of targets 0 or 1; NaN is on neither side."""
+    return has_right_sign(outputs_like(outputs, targets), targets)
 
 
-def has_largest_output(outputs: ArrayLike, targets: AnyArray) -> NDArray[np.bool_]:
-    """Return where the class of the target has the largest output; never with NaN, which `argmax` takes for it."""
-    array = class_outputs(outputs, targets)
-    largest: NDArray[np.bool_] = (array.argmax(axis=-1) == targets) & ~np.isnan(array).any(axis=-1)
-    return largest
+def has_largest_outputs(outputs: ArrayLike, targets: AnyArray) -> NDArray[np.bool_]:
+    """Return where the class of the target has the largest output (..., classes); never with NaN."""
+    return has_largest_output(class_outputs(outputs, targets), targets)
 
 
 def check_seed(seed: int) -> int:

@@ -24,7 +24,7 @@ from glasscell.core.layouts import feature_major_zeros
 from glasscell.core.types import Array
 from glasscell.data.batch import Batch
 from glasscell.data.metrics import Metric
-from glasscell.tasks.generated import GeneratedTask, check_draw, check_seed, has_right_sign
+from glasscell.tasks.generated import GeneratedTask, check_draw, check_seed, has_right_signs
 from glasscell.tasks.vector_copy import check_range
 from glasscell.validation import boolean, probability
 
@@ -32,7 +32,7 @@ from glasscell.validation import boolean, probability
 def is_correct(outputs: Array, batch: Batch) -> NDArray[np.bool_]:
     """Return in which sequences all logits have the right sign, (B,): (B, 1), or (B, T, 1) with a target per step."""
     valid = np.ones(batch.targets.shape) if batch.weights is None else batch.weights
-    right = has_right_sign(outputs, batch.targets) | (valid == 0)
+    right = has_right_signs(outputs, batch.targets) | (valid == 0)
     correct: NDArray[np.bool_] = right.all(axis=tuple(range(1, right.ndim)))
     return correct
 

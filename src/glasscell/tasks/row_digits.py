@@ -35,7 +35,7 @@ from glasscell.data.csv_tables import parse_numbers
 from glasscell.data.lines import lines_of
 from glasscell.data.metrics import Metric
 from glasscell.limits import max_decompressed
-from glasscell.tasks.generated import check_draw, check_seed, has_largest_output
+from glasscell.tasks.generated import check_draw, check_seed, has_largest_outputs
 from glasscell.validation import as_array, float_dtype, positive_integer, positive_number, probability
 
 if TYPE_CHECKING:
@@ -49,7 +49,7 @@ LARGEST_BYTE = 255
 
 def is_correct(outputs: Array, batch: Batch) -> NDArray[np.bool_]:
     """Return which digits have the largest logit, (B,)."""
-    correct: NDArray[np.bool_] = has_largest_output(outputs, batch.targets)
+    correct: NDArray[np.bool_] = has_largest_outputs(outputs, batch.targets)
     return correct
 
 

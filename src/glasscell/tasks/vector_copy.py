@@ -29,7 +29,7 @@ from glasscell.core.losses import binary_cross_entropy
 from glasscell.core.types import Array
 from glasscell.data.batch import AnyArray, Batch
 from glasscell.data.metrics import Metric, WeightedSum, loss_count
-from glasscell.tasks.generated import TEST, GeneratedTask, check_draw, check_seed, has_right_sign
+from glasscell.tasks.generated import TEST, GeneratedTask, check_draw, check_seed, has_right_signs
 from glasscell.validation import positive_integer
 
 PAPER_LENGTHS = (10, 20, 30, 50, 120)  # of figures 4 and 5
@@ -48,7 +48,7 @@ class LengthScores(TypedDict):
 
 def correct_vectors(outputs: Array, batch: Batch) -> NDArray[np.bool_]:
     """Return at which steps all bits are right, (B, T), from logits (B, T, bits); True at steps without target."""
-    wrong: AnyArray = ~has_right_sign(outputs, batch.targets) & (_weights(batch) > 0)
+    wrong: AnyArray = ~has_right_signs(outputs, batch.targets) & (_weights(batch) > 0)
     return np.logical_not(wrong.any(axis=-1))
 
 
@@ -200,7 +200,7 @@ class VectorCopy(GeneratedTask):
             outputs = np.asarray(predict(batch.inputs))
             if outputs.shape != batch.targets.shape:
                 raise ValueError(f"predict must return shape {batch.targets.shape}, got {outputs.shape}")
-            right = has_right_sign(outputs, batch.targets)[:, length + 1 :]
+            right = has_right_signs(outputs, batch.targets)[:, length + 1 :]
             rows.append(
                 {
                     "length": int(length),

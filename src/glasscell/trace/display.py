@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from glasscell.core.activations import sigmoid, softmax_terms
 from glasscell.core.types import Array
+from glasscell.data.predictions import has_largest_output, has_right_sign
 from glasscell.escaping import escape
 from glasscell.trace.data import TraceData
 from glasscell.trace.layer_trace import LayerTrace, check_index
@@ -273,23 +274,24 @@ def _input_bits(trace: TraceData) -> list[LabelledRow]:
 def _predicted_bits(trace: TraceData, k: int, name: str) -> LabelledRow:
     has_target, logits = steps_with_target(trace), trace.outputs[:, k]
     values = np.where(has_target, probabilities(trace)[:, k], np.nan)
-    texts = _mask(has_target, logits > 0)
+    texts = _mask(has_target, ["NaN" if np.isnan(logit) else logit > 0 for logit in logits])
     if trace.targets is None:
         return LabelledRow(name, values, texts, bits=True)
     target = trace.targets[:, k] > 0.5
-    wrong = has_target & ((logits > 0) != target)
+    wrong = has_target & ~has_right_sign(logits, target)
     return LabelledRow(name, values, texts, wrong, _mask(has_target, target), bits=True)
 
 
 def _predicted_classes(trace: TraceData, names: list[str]) -> LabelledRow:
-    has_target, most = steps_with_target(trace), trace.outputs.argmax(axis=1)
+    has_target, outputs = steps_with_target(trace), trace.outputs
     values = np.where(has_target, probabilities(trace).max(axis=1), np.nan)
     classes = names if trace.about.get("output_names") is not None else list(map(str, range(len(names))))
-    texts = _mask(has_target, [classes[k] for k in most])
+    most, is_nan = outputs.argmax(axis=1), np.asarray(np.isnan(outputs).any(axis=1))
+    texts = _mask(has_target, ["NaN" if nan else classes[k] for k, nan in zip(most, is_nan, strict=True)])
     if trace.targets is None:
         return LabelledRow("output", values, texts)
     expected = _mask(has_target, [classes[k] for k in trace.targets])
-    return LabelledRow("output", values, texts, has_target & (most != trace.targets), expected)
+    return LabelledRow("output", values, texts, has_target & ~has_largest_output(outputs, trace.targets), expected)
 
 
 def _mask(has_target: NDArray[np.bool_], labels: Any) -> tuple[str, ...]:
