@@ -2,10 +2,12 @@
 
 import gzip
 import struct
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+import glasscell as gc
 from glasscell.papers import (
     copying,
     digits,
@@ -14,6 +16,7 @@ from glasscell.papers import (
     long_lags,
     music,
     original_rule,
+    parity,
     reber,
     two_sequence,
     vectors,
@@ -25,24 +28,70 @@ def row(scores, seed=0, **setting):
 
 
 @pytest.mark.parametrize(
-    "train",
+    "lag",
     [
-        lambda **options: long_lags.train_adding(0, min_length=20, sequences=40, rate=0.01, **options),
-        lambda **options: long_lags.train_temporal_order(
-            0, relevant=3, sequences=40, rate=0.01, chrono=False, **options
-        ),
-        lambda **options: long_lags.train_multiplication(0, sequences=40, rate=0.01, **options),
-        lambda **options: long_lags.train_distractor_lag(0, sequences=40, rate=0.01, **options),
-        lambda **options: two_sequence.train_two_sequence(0, informative=3, **options),
-        lambda **options: reber.train_embedded_reber(0, strings=20, **options),
+        long_lags.ADDING,
+        replace(long_lags.ORDER_OF_3, chrono=False),
+        long_lags.PRODUCT,
+        long_lags.LAST_SYMBOL,
     ],
-    ids=["adding", "temporal order", "multiplication", "2c", "two sequences", "Reber"],
+    ids=["adding", "temporal order", "multiplication", "2c"],
 )
-def test_counts(train, monkeypatch):
-    monkeypatch.setattr(two_sequence, "SEQUENCES", 200)
-    scores = train(quick=True, data=None)
+def test_long_lags(lag):
+    check_counts(replace(lag, sequences=40).train(0, quick=True, data=None))
+
+
+@pytest.mark.parametrize("experiment", ["3a", "3b", "3c"])
+def test_two_sequences(experiment):
+    options = {"experiment": experiment, "informative": 3, "sequences": 200}
+    check_counts(two_sequence.train_two_sequence(0, quick=True, data=None, **options))
+
+
+def test_embedded_reber():
+    check_counts(reber.train_embedded_reber(0, quick=True, data=None, strings=20))
+
+
+def check_counts(scores):
     assert scores["criterion"] is scores["stopped"] is None
     assert 0 < scores["wrong"] <= scores["tested"]
+
+
+@pytest.mark.parametrize(("wrong", "met"), [(21, True), (22, False)])
+def test_the_fraction_of_wrong_sequences_is_judged(wrong, met):
+    scores = {"criterion": 43_200, "stopped": 43_200, "wrong": wrong, "tested": 2560}
+    assert find("two-sequence-3b").outcome([row(scores, informative=3)]).met is met
+
+
+def test_networks_of_parity(rng):
+    """Law: outputs of many networks at once are those of each network step by step; the known solution is correct."""
+    batch = gc.tasks.Parity(5, 9).batch(20, rng)
+    weights = np.array([[60, 0, 90, -60, 60, -90, 90], [1, -2, 3, 0.5, -1, 2, 1]], float)
+    results = parity.outputs(weights, batch)
+    for w, result in zip(weights, results, strict=True):
+        for x, length, y in zip(batch.inputs[..., 0], batch.lengths, result, strict=True):
+            hidden = output = 0.0
+            for number in x[:length]:
+                hidden = 1 / (1 + np.exp(-(w[0] * number + w[1] * hidden + w[2] * output + w[3])))
+                output = 1 / (1 + np.exp(-(w[4] * number + w[5] * hidden + w[6] * output)))
+            assert y == pytest.approx(output, abs=1e-12)
+
+
+def test_parity_is_guessed():
+    scores = parity.guess_parity(0, quick=True, data=None)
+    assert scores == parity.guess_parity(0, quick=True, data=None)
+    assert 0 < scores["trials"] <= parity.MOST_TRIALS
+    missed = parity.guess_parity(0, quick=True, data=None, most_trials=1)
+    assert missed["trials"] is None
+    assert not parity.outcome([row(missed)]).met
+
+
+@pytest.mark.parametrize(
+    ("trials", "wrong", "met"),
+    [((1600, 1600), 0, True), ((1599, 1600), 0, False), ((4200, 4201), 0, False), ((2000, 3000), 1, False)],
+)
+def test_trials_of_parity_are_judged(trials, wrong, met):
+    rows = [row({"trials": number, "wrong": wrong, "tested": 100}) for number in trials]
+    assert parity.outcome(rows).met is met
 
 
 def test_copy_memory():

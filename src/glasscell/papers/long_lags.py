@@ -1,18 +1,18 @@
-"""Long time lags: experiments 2c, 4, 5 and 6 of Hochreiter & Schmidhuber (1997) with today's LSTM and its training."""
+"""Long time lags: experiments 2, 4, 5 and 6 of Hochreiter & Schmidhuber (1997) with today's LSTM and its training."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from glasscell.core.optimizers import Adam
-from glasscell.layers import LSTM, FinalState, Linear
-from glasscell.models import Sequential
+from glasscell.data.batch import Batch
 from glasscell.papers.experiment import Experiment, Outcome, Row, Scores
+from glasscell.papers.lag_training import DIFFERENCES, ONE_LAYER, SOURCE, TRAINING, train_on_lag
 from glasscell.papers.stopping import RECENT, CountedTask, outcome_of_counts
 from glasscell.tasks import (
     Adding,
@@ -24,113 +24,131 @@ from glasscell.tasks import (
     multiplication,
     temporal_order,
 )
-from glasscell.tasks.generated import largest_errors
-from glasscell.training import fit, schedules
 
-BATCH_SIZE, HIDDEN_SIZE = 20, 32
-SOURCE = "Hochreiter & Schmidhuber (1997), experiment"
-DIFFERENCES = (
-    "One layer of 32 LSTM units with forget gates, against a few memory cells without forget gates.",
-    "Chrono initialisation of the biases (Tallec & Ollivier 2018), for sequences of up to T + T/10 steps.",
-    "Backpropagation through the whole sequence with Adam and a decreasing learning rate, in batches of 20 sequences, "
-    "against truncated gradients after each sequence.",
-)
 FORGET_BIAS_1 = (
-    DIFFERENCES[0],
+    ONE_LAYER,
     "A forget bias of 1 instead of chrono initialisation; all else as in the experiment with it.",
-    DIFFERENCES[2],
+    TRAINING,
 )
+SOFTMAX = "A softmax and the cross-entropy, against {} logistic outputs."
+INCLUDED = "The count includes the 10,000 correct sequences, so that the smallest possible one is 10,000."
 COUNTED = (
     "the paper's criterion: the 2000 most recent training sequences were correct, with a mean absolute error below"
 )
+IN_A_ROW = 10_000  # correct training sequences of the paper's criterion in experiment 2
 
 
-def train_long_lag(
-    task: Any,
-    is_correct: Callable[..., Any],
-    limit: float,
-    *,
-    rate: float,
-    sequences: int,
-    longest: int,
-    chrono: bool = True,
-    **criterion: Any,
-) -> Scores:
-    """Train on sequences with one target at the end, until the paper's criterion is met, on at most `sequences`.
+@dataclass(frozen=True)
+class LongLag:
+    """A task, and its training until the criterion of the paper is met.
 
-    `longest` is the number of steps for the chrono initialisation, `criterion` has options of `CountedTask`.
+    Attributes
+    ----------
+    make : callable
+        ``make(seed=…)`` returns the task.
+    longest : int
+        Steps of its longest sequences.
+    is_correct : callable
+        ``is_correct(outputs, targets)`` returns (B,).
+    rate : float
+        First learning rate.
+    sequences : int
+        Largest number of training sequences.
+    limit : float
+        Of the mean absolute error. Default: none.
+    chrono, per_step : bool
+        See `train_on_lag`.
+    counted : mapping
+        Options of `CountedTask`.
+    quick : mapping
+        Attributes that a quick run replaces.
     """
-    hidden_size = HIDDEN_SIZE
-    initial: dict[str, Any] = {"forget_bias": "chrono", "chrono_steps": longest} if chrono else {"forget_bias": 1.0}
-    lstm = LSTM(task.input_size, hidden_size, **initial)
-    model = Sequential([lstm, FinalState(), Linear(hidden_size, task.output_size)], seed=task.seed)
-    counted, updates = CountedTask(task, is_correct, limit, **criterion), sequences // BATCH_SIZE
-    fit(
-        model,
-        counted,
-        updates,
-        batch_size=BATCH_SIZE,
-        optimizer=Adam(rate),
-        schedule=schedules.linear(updates),
-        callbacks=[counted],
-        seed=task.seed,
-    )
-    test = task.test_batch()
-    correct = is_correct(model(test.inputs, lengths=test.lengths), test.targets)
-    scores = {"criterion": counted.criterion, "stopped": counted.stopped}
-    return scores | {"wrong": int((~correct).sum()), "tested": len(correct)}
+
+    make: Callable[..., Any]
+    longest: int
+    is_correct: Callable[..., Any]
+    rate: float
+    sequences: int
+    limit: float = np.inf
+    chrono: bool = True
+    per_step: bool = False
+    counted: Mapping[str, Any] = field(default_factory=dict)
+    quick: Mapping[str, Any] = field(default_factory=dict)
+
+    def train(self, seed: int, *, quick: bool, data: Path | None) -> Scores:
+        """Train until the criterion is met, and test."""
+        del data
+        lag = replace(self, **self.quick) if quick else self
+        task = lag.make(seed=seed)
+        counted = CountedTask(task, lag.is_correct, lag.limit, **lag.counted)
+        model = train_on_lag(
+            task,
+            lambda state, _: counted(state),
+            data=counted,
+            rate=lag.rate,
+            sequences=lag.sequences,
+            longest=lag.longest,
+            chrono=lag.chrono,
+            per_step=lag.per_step,
+        )
+        test = task.test_batch()
+        correct = lag.is_correct(model(test.inputs, lengths=test.lengths), test.targets)
+        scores = {"criterion": counted.criterion, "stopped": counted.stopped}
+        return scores | {"wrong": int((~correct).sum()), "tested": len(correct)}
 
 
-def train_adding(
-    seed: int, *, quick: bool, data: Path | None, min_length: int, sequences: int, rate: float, chrono: bool = True
-) -> Scores:
-    """Train on adding; training ends when the 4000 most recent sequences are correct."""
-    del data
-    task = Adding(50 if quick else min_length, seed)
-    options: dict[str, Any] = {"rate": rate, "sequences": sequences, "chrono": chrono, "longest": _longest(task)}
-    return train_long_lag(task, adding.is_correct, 0.01, stop_after=2 * RECENT, **options)
-
-
-def _longest(task: Any) -> int:
-    """Return the length of the longest sequences."""
-    return int(task.min_length + task.min_length // 10)
-
-
-def train_temporal_order(
-    seed: int, *, quick: bool, data: Path | None, relevant: int, sequences: int, rate: float, chrono: bool = True
-) -> Scores:
-    """Train on temporal order."""
-    del data
-    task = TemporalOrder(relevant, 60 if quick else 100, seed)
-    options: dict[str, Any] = {"rate": rate, "sequences": sequences, "chrono": chrono, "longest": _longest(task)}
-    return train_long_lag(task, temporal_order.is_correct, 0.1, **options)
-
-
-def train_multiplication(seed: int, *, quick: bool, data: Path | None, sequences: int, rate: float) -> Scores:
-    """Train on multiplication."""
-    del data
-    task = Multiplication(50 if quick else 100, seed)
-    options: dict[str, Any] = {"rate": rate, "sequences": sequences, "longest": _longest(task)}
-    return train_long_lag(task, multiplication.is_correct, np.inf, most_wrong=139, **options)
-
-
-def train_distractor_lag(seed: int, *, quick: bool, data: Path | None, sequences: int, rate: float) -> Scores:
-    """Train on experiment 2c with p = q = 50 symbols."""
-    del data
-    size = 20 if quick else 50
-    task = DistractorLag("2c", size, seed=seed)
-    recent = RECENT if quick else 10_000
-    options: dict[str, Any] = {"rate": rate, "sequences": sequences, "longest": size + 14, "recent": recent}
-    return train_long_lag(task, _is_correct_2c, np.inf, **options)
-
-
-def _is_correct_2c(outputs: Any, targets: Any) -> Any:
-    return largest_errors(outputs, targets) < distractor_lag.TOLERANCES["2c"]
+def _of_targets(is_correct: Callable[..., Any]) -> Callable[..., Any]:
+    """Return a function of outputs and targets from one of outputs and a batch."""
+    return lambda outputs, targets: is_correct(outputs, Batch(outputs, targets))
 
 
 def _counts(**options: Any) -> Callable[[Sequence[Row]], Outcome]:
     return partial(outcome_of_counts, unit="sequences", **options)
 
+
+ADDING = LongLag(
+    partial(Adding, 100),
+    110,
+    adding.is_correct,
+    0.02,
+    25_000,
+    limit=0.01,
+    counted={"stop_after": 2 * RECENT},
+    quick={"make": partial(Adding, 50), "longest": 55},
+)
+ORDER = LongLag(
+    partial(TemporalOrder, 2, 100),
+    110,
+    temporal_order.is_correct,
+    0.01,
+    10_000,
+    limit=0.1,
+    quick={"make": partial(TemporalOrder, 2, 60), "longest": 66},
+)
+ORDER_OF_3 = replace(
+    ORDER,
+    make=partial(TemporalOrder, 3, 100),
+    sequences=40_000,
+    quick={"make": partial(TemporalOrder, 3, 60), "longest": 66},
+)
+PRODUCT = LongLag(
+    partial(Multiplication, 100),
+    110,
+    multiplication.is_correct,
+    0.01,
+    100_000,
+    counted={"most_wrong": 139},
+    quick={"make": partial(Multiplication, 50), "longest": 55},
+)
+LAST_SYMBOL = LongLag(
+    partial(DistractorLag, "2c", 50),
+    64,
+    _of_targets(distractor_lag.is_correct),
+    0.01,
+    60_000,
+    counted={"recent": IN_A_ROW},
+    quick={"make": partial(DistractorLag, "2c", 20), "longest": 34, "counted": {"recent": RECENT}},
+)
 
 EXPERIMENTS = (
     Experiment(
@@ -141,7 +159,7 @@ EXPERIMENTS = (
         criterion=f"{COUNTED} 0.01, by every seed; then the same for 4000 sequences, within 25,000; at most 3 of 2560 "
         "wrong in the test",
         differences=(*DIFFERENCES, "Training ends after 4000 correct sequences in a row, not after 2000."),
-        train=partial(train_adding, min_length=100, sequences=25_000, rate=0.02),
+        train=ADDING.train,
         outcome=_counts(median=25_000, wrong=3),
         quick="T = 50",
     ),
@@ -152,7 +170,7 @@ EXPERIMENTS = (
         paper_figure="none",
         criterion="the paper's criterion is not met within the 74,000 sequences of the paper",
         differences=FORGET_BIAS_1,
-        train=partial(train_adding, min_length=100, sequences=74_000, rate=0.02, chrono=False),
+        train=replace(ADDING, sequences=74_000, chrono=False).train,
         outcome=_counts(median=0, wrong=None, expected=False),
         seeds=1,
         quick_seeds=1,
@@ -165,7 +183,7 @@ EXPERIMENTS = (
         paper_figure="209,000 sequences; 0 of 2560 wrong in the test",
         criterion=f"{COUNTED} 0.01, by every seed; then the same for 4000 sequences, within 70,000",
         differences=(*DIFFERENCES, "Training ends after 4000 correct sequences in a row, not after 2000."),
-        train=partial(train_adding, min_length=500, sequences=70_000, rate=0.01),
+        train=replace(ADDING, make=partial(Adding, 500), longest=550, sequences=70_000, rate=0.01).train,
         outcome=_counts(median=70_000, wrong=None),
         seeds=5,
         quick_seeds=1,
@@ -178,7 +196,7 @@ EXPERIMENTS = (
         paper_figure="31,390 sequences; 1 of 2560 wrong in the test",
         criterion=f"{COUNTED} 0.1, by every seed; median at most 10,000 sequences; at most 3 of 2560 wrong in the test",
         differences=DIFFERENCES,
-        train=partial(train_temporal_order, relevant=2, sequences=10_000, rate=0.01),
+        train=ORDER.train,
         outcome=_counts(median=10_000, wrong=3),
         quick="T = 60",
     ),
@@ -189,7 +207,7 @@ EXPERIMENTS = (
         paper_figure="none",
         criterion="the paper's criterion is not met within the 31,390 sequences of the paper",
         differences=FORGET_BIAS_1,
-        train=partial(train_temporal_order, relevant=2, sequences=31_390, rate=0.01, chrono=False),
+        train=replace(ORDER, sequences=31_390, chrono=False).train,
         outcome=_counts(median=0, wrong=None, expected=False),
         seeds=1,
         quick_seeds=1,
@@ -202,7 +220,7 @@ EXPERIMENTS = (
         paper_figure="571,100 sequences; 2 of 2560 wrong in the test",
         criterion=f"{COUNTED} 0.1, by every seed; median at most 40,000 sequences",
         differences=DIFFERENCES,
-        train=partial(train_temporal_order, relevant=3, sequences=40_000, rate=0.01),
+        train=ORDER_OF_3.train,
         outcome=_counts(median=40_000, wrong=None),
         quick="T = 60",
     ),
@@ -214,7 +232,7 @@ EXPERIMENTS = (
         criterion="the paper's criterion: at most 139 of the 2000 most recent training sequences were wrong, by every "
         "seed, within 100,000 sequences",
         differences=DIFFERENCES,
-        train=partial(train_multiplication, sequences=100_000, rate=0.01),
+        train=PRODUCT.train,
         outcome=_counts(median=100_000, wrong=None),
         quick="T = 50",
     ),
@@ -227,10 +245,10 @@ EXPERIMENTS = (
         "sequences",
         differences=(
             *DIFFERENCES,
-            "A softmax and the cross-entropy, against two logistic outputs.",
-            "The count includes the 10,000 correct sequences, so that the smallest possible one is 10,000.",
+            SOFTMAX.format("two"),
+            INCLUDED,
         ),
-        train=partial(train_distractor_lag, sequences=60_000, rate=0.01),
+        train=LAST_SYMBOL.train,
         outcome=_counts(median=60_000, wrong=None),
         quick="q = p = 20, and 2000 correct sequences in a row",
     ),

@@ -13,13 +13,14 @@ from glasscell.papers import (
     long_lags,
     music,
     original_rule,
+    parity,
     reber,
     two_sequence,
     vectors,
 )
 from glasscell.papers.experiment import Experiment
 
-MODULES = (reber, forget_gates, long_lags, two_sequence, original_rule, copying, vectors, music, digits)
+MODULES = (reber, forget_gates, long_lags, two_sequence, parity, original_rule, copying, vectors, music, digits)
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
     {experiment.name: experiment for module in MODULES for experiment in module.EXPERIMENTS}
 )

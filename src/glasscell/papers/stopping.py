@@ -102,7 +102,7 @@ def absolute_errors(outputs: Any, targets: Any) -> NDArray[np.floating]:
     else:
         odds = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
         errors = np.abs(odds / odds.sum(axis=-1, keepdims=True) - np.eye(outputs.shape[-1])[targets])
-    mean: NDArray[np.floating] = errors.mean(axis=-1)
+    mean: NDArray[np.floating] = errors.reshape(len(errors), -1).mean(axis=1)
     return mean
 
 
