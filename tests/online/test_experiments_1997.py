@@ -13,6 +13,12 @@ def test_a_short_lag_is_solved():
     assert scores == experiments_1997.noise_free_lag(0, lag=4)
     assert scores["solved"] is True
     assert 0 < scores["sequences_before_cell"] < scores["sequences"] < 20_000
+    assert scores["sequences_before_cell"] < scores["sequences_to_test"] <= scores["sequences"] + 100
+
+
+def test_the_cell_of_a_lag_is_added_after_a_number_of_sequences():
+    scores = experiments_1997.noise_free_lag(0, lag=4, cell_after=400, max_sequences=500)
+    assert (scores["sequences_before_cell"], scores["sequences_to_test"]) == (400, -1)
 
 
 def test_without_success_training_stops_at_the_largest_number_of_sequences():

@@ -2,7 +2,11 @@
 
 Each function trains one network from a seed and returns its scores. The set-up follows the paper: one sequence at a
 time, an update at each step that has a target, the network of :class:`~glasscell.online.MemoryBlocks` with the paper's
-number of weights, its learning rate and its criterion to stop. docs/online_learning.md has results, and what differs.
+number of weights and its criterion to stop. docs/online_learning.md has results, and what differs.
+
+Learning rates are those of :meth:`MemoryBlocks.train <glasscell.online.MemoryBlocks.train>`, for half the squared
+error. The paper has two rules: its equations (16) and (17) are α times the gradient of the squared error, which is the
+rate 2α here; its equations (19) to (28) are α times that of half of it, the rate α.
 """
 
 from __future__ import annotations  # np.random takes 10 ms to load: only when it is used
@@ -27,13 +31,14 @@ def adding(
     seed: int,
     *,
     min_length: int = 100,
-    input_gate_bias: tuple[float, float] = (-3.0, -6.0),
+    input_gate_bias: tuple[float, float] | None = (-3.0, -6.0),
+    learning_rate: float = 0.5,
     max_sequences: int = 500_000,
 ) -> Scores:
     """Train on the adding problem, experiment 4.
 
-    Two blocks of two cells, 93 weights, all in [-0.1, 0.1] except the biases of the input gates, -3 and -6; learning
-    rate 0.5. Training stops if the 2000 most recent sequences were correct, with a mean absolute error below 0.01.
+    Two blocks of two cells, 93 weights, all in [-0.1, 0.1] except the biases of the input gates, -3 and -6. Training
+    stops if the 2000 most recent sequences were correct, with a mean absolute error below 0.01.
 
     Parameters
     ----------
@@ -41,8 +46,10 @@ def adding(
         Of the weights and the sequences.
     min_length : int
         T; 100, 500 and 1000 in the paper.
-    input_gate_bias : (float, float)
-        First biases of the input gates of both blocks.
+    input_gate_bias : (float, float), optional
+        First biases of the input gates of both blocks; None: random, as the other weights.
+    learning_rate : float
+        Default: the paper's.
     max_sequences : int
         After which training stops without success.
 
@@ -55,7 +62,7 @@ def adding(
     """
     from glasscell.tasks import Adding  # noqa: PLC0415 - only where it is used
 
-    run = _Run(Adding(min_length, seed=seed), 0.5, input_gate_bias, max_incorrect=0, max_mean_error=0.01)
+    run = _Run(Adding(min_length, seed=seed), learning_rate, input_gate_bias, max_incorrect=0, max_mean_error=0.01)
     return run.scores(seed, max_sequences)
 
 
@@ -63,12 +70,13 @@ def multiplication(
     seed: int,
     *,
     max_incorrect: int = 139,
-    input_gate_bias: tuple[float, float] = (-3.0, -6.0),
+    input_gate_bias: tuple[float, float] | None = None,
+    learning_rate: float = 0.2,
     max_sequences: int = 3_000_000,
 ) -> Scores:
     """Train on the multiplication problem with T = 100, experiment 5.
 
-    The network of :func:`adding`, with the learning rate 0.1.
+    The network of :func:`adding`, with all biases in [-0.1, 0.1], as in the paper's table 10.
 
     Parameters
     ----------
@@ -77,8 +85,10 @@ def multiplication(
     max_incorrect : int
         Training stops if at most this number of the 2000 most recent sequences are incorrect; fewer than 140, and
         fewer than 13, in the paper.
-    input_gate_bias : (float, float)
-        First biases of the input gates of both blocks.
+    input_gate_bias : (float, float), optional
+        First biases of the input gates of both blocks. Default: random, as the other weights.
+    learning_rate : float
+        Default: twice the paper's 0.1.
     max_sequences : int
         After which training stops without success.
 
@@ -90,17 +100,25 @@ def multiplication(
     from glasscell.tasks import Multiplication  # noqa: PLC0415 - only where it is used
 
     task = Multiplication(100, seed=seed)
-    run = _Run(task, 0.1, input_gate_bias, max_incorrect=max_incorrect, max_mean_error=np.inf)
+    run = _Run(task, learning_rate, input_gate_bias, max_incorrect=max_incorrect, max_mean_error=np.inf)
     return run.scores(seed, max_sequences)
 
 
-def noise_free_lag(seed: int, *, lag: int = 100, max_sequences: int = 200_000) -> Scores:
+def noise_free_lag(
+    seed: int,
+    *,
+    lag: int = 100,
+    learning_rate: float = 1.0,
+    cell_after: int | None = None,
+    lower_input_gate: float = 3.0,
+    max_sequences: int = 200_000,
+) -> Scores:
     """Train on experiment 2a: predict each symbol of (x, a_1 … a_{p-1}, x) or (y, a_1 … a_{p-1}, y).
 
     The outputs read the inputs, without biases. Once the error stops to decrease, a cell with an input gate is added,
-    which read the inputs; g is the logistic function, h the identity. Learning rate 1, weights in [-0.2, 0.2]; from
-    those of the input gate 3 is subtracted: if it is half open, the state drifts to 25 within a sequence, outputs of
-    the wrong symbols become 1, and at the learning rate 1 remain there.
+    which read the inputs; g is the logistic function, h the identity. Weights are in [-0.2, 0.2], but from those of the
+    input gate 3 is subtracted: if it is half open, the state drifts to 25 within a sequence, outputs of the wrong
+    symbols become 1, and at the learning rate 1 remain there.
     A run is successful if the error of every output stays below 0.25 in 10,000 successive sequences of the training.
 
     Parameters
@@ -109,13 +127,21 @@ def noise_free_lag(seed: int, *, lag: int = 100, max_sequences: int = 200_000) -
         Of the weights and the sequences.
     lag : int
         p, the number of steps between the first symbol and its repetition.
+    learning_rate : float
+        Default: the paper's.
+    cell_after : int, optional
+        Sequences after which the cell is added, a multiple of 100. Default: once the error stops to decrease.
+    lower_input_gate : float
+        Subtracted from the first weights of the input gate.
     max_sequences : int
         After which training stops without success; 5 million in the paper.
 
     Returns
     -------
     dict
-        ``solved``; ``sequences`` before the 10,000; ``sequences_before_cell``, after which the cell was added.
+        ``solved``; ``sequences`` before the 10,000; ``sequences_before_cell``, after which the cell was added;
+        ``sequences_to_test``, after which the errors of both sequences were first below 0.25 if the weights do not
+        change, looked at every 100 sequences, -1 if never.
     """
     from glasscell.tasks import NoiseFreeLag  # noqa: PLC0415 - only where it is used
 
@@ -124,25 +150,33 @@ def noise_free_lag(seed: int, *, lag: int = 100, max_sequences: int = 200_000) -
     options |= {"input_to_output": True, "g_range": (0, 1), "h_range": None, "weight_range": 0.2, "seed": rng}
     task = NoiseFreeLag(lag, seed=seed)
     network = MemoryBlocks(lag + 1, lag + 1, 0, **options)
-    count = correct = before_cell = 0
+    both = np.eye(lag + 1)[[[lag - 1, *range(lag - 1), lag - 1], [lag, *range(lag - 1), lag]]]  # x … x and y … y
+    count, correct, before_cell, to_test = 0, 0, 0, -1
     previous = np.inf
     while count < max_sequences:
         inputs, ids, *_ = task.batch(SEQUENCES_PER_CHECK, rng, np.float64)
         targets = np.eye(lag + 1)[ids]
-        errors = network.train(inputs, targets, 1.0) - targets
+        errors = network.train(inputs, targets, learning_rate) - targets
         count += SEQUENCES_PER_CHECK
         is_wrong = np.abs(errors).max(axis=(1, 2)) >= MAX_ERROR
         correct = int(is_wrong[::-1].argmax()) if is_wrong.any() else correct + SEQUENCES_PER_CHECK
+        if to_test < 0 and np.abs(network.run(both[:, :-1], every_step=True) - both[:, 1:]).max() < MAX_ERROR:
+            to_test = count
         if correct >= SUCCESSIVE:
             break
         mean = float(np.square(errors).mean())
-        if not network.blocks and mean >= previous:
+        if not network.blocks and (mean >= previous if cell_after is None else count >= cell_after):
             with_cell = MemoryBlocks(lag + 1, lag + 1, 1, **options)
             with_cell.parameters["output"][:, 1:] = network.parameters["output"]
-            with_cell.parameters["hidden"][with_cell.rows["input"]] -= 3
+            with_cell.parameters["hidden"][with_cell.rows["input"]] -= lower_input_gate
             network, before_cell = with_cell, count
         previous = mean
-    return {"solved": correct >= SUCCESSIVE, "sequences": count - correct, "sequences_before_cell": before_cell}
+    return {
+        "solved": correct >= SUCCESSIVE,
+        "sequences": count - correct,
+        "sequences_before_cell": before_cell,
+        "sequences_to_test": to_test,
+    }
 
 
 class _Run(NamedTuple):
@@ -150,7 +184,7 @@ class _Run(NamedTuple):
 
     task: Any
     learning_rate: float
-    input_gate_bias: tuple[float, float]
+    input_gate_bias: tuple[float, float] | None
     max_incorrect: int  # of the most recent sequences
     max_mean_error: float
 

@@ -12,15 +12,15 @@ from glasscell.online import experiments_1997
 from glasscell.papers.experiment import Experiment, Outcome, Row, Scores, scores_of
 
 SOURCE = "Hochreiter & Schmidhuber (1997), experiment"
-INPUTS = (
-    "The inputs of a step act within that step, not one step later. The network has the paper's number of weights; "
-    "details that this number does not define may differ."
+RATE = (
+    "The learning rate is that of half the squared error, as in the paper's equations (19) to (28); its equations (16) "
+    "and (17), without the half, would double it."
 )
 LOWER_GATE = (
     "From the first weights of the input gate 3 is subtracted: otherwise the state drifts to 25 within a sequence, and "
     "outputs saturate at the wrong value."
 )
-BIASES = "The first biases of the input gates are -3 and -6."
+BIASES = "The first biases of the input gates are -3 and -6; the paper's are random (its table 10)."
 EQUAL_BIASES = "The first biases of both input gates are -3, which keeps no block closed."
 RECENT_CORRECT = "the 2000 most recent training sequences were correct, with a mean absolute error below 0.01"
 
@@ -59,7 +59,7 @@ EXPERIMENTS = (
         paper_figure="18 of 18 trials after 5,040 sequences on average",
         criterion="all seeds, within 200,000 sequences: the error of every output stays below 0.25 in "
         "10,000 successive sequences",
-        differences=(INPUTS, LOWER_GATE),
+        differences=(RATE, LOWER_GATE),
         train=partial(train_original, name="noise_free_lag", max_sequences=200_000, quick_sequences=60_000),
         outcome=partial(outcome, rate=1.0),
         seeds=18,
@@ -74,7 +74,7 @@ EXPERIMENTS = (
         claim="adding is learned by the truncated rule",
         paper_figure="74,000 sequences; 1 of 2560 wrong in the test",
         criterion=f"all seeds, within 200,000 sequences: {RECENT_CORRECT}",
-        differences=(INPUTS, BIASES),
+        differences=(RATE,),
         train=partial(train_original, name="adding", max_sequences=200_000, quick_sequences=100_000),
         outcome=partial(outcome, rate=1.0),
         seeds=6,
@@ -89,7 +89,7 @@ EXPERIMENTS = (
         claim="adding is learned by the truncated rule",
         paper_figure="74,000 sequences; 1 of 2560 wrong in the test",
         criterion=f"all seeds, within 500,000 sequences: {RECENT_CORRECT}",
-        differences=(INPUTS, EQUAL_BIASES),
+        differences=(RATE, EQUAL_BIASES),
         train=partial(
             train_original,
             name="adding",
@@ -109,12 +109,20 @@ EXPERIMENTS = (
         paper_figure="482,000 sequences; 139 of 2560 wrong in the test",
         criterion="all seeds, within 3,000,000 sequences: fewer than 140 of the 2000 most recent training "
         "sequences were incorrect",
-        differences=(INPUTS, BIASES),
-        train=partial(train_original, name="multiplication", max_sequences=3_000_000, quick_sequences=100_000),
+        differences=(RATE, BIASES),
+        train=partial(
+            train_original,
+            name="multiplication",
+            max_sequences=3_000_000,
+            quick_sequences=100_000,
+            input_gate_bias=(-3.0, -6.0),
+            learning_rate=0.1,
+        ),
         outcome=partial(outcome, rate=1.0),
         seeds=8,
         quick_seeds=1,
-        remark="All seeds meet the criterion, after about three times as many sequences as in the paper. The mean "
+        remark="All seeds meet the criterion, after about three times as many sequences as in the paper. With random "
+        "biases and twice the learning rate, one other seed needed 554,600 (docs/online_learning.md). The mean "
         "absolute error is 0.018 to 0.020: the 0.0223 that the paper calls MSE is probably one, see "
         "`tasks/multiplication.py`.",
         quick="at most 100,000 sequences",
