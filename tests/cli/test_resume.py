@@ -251,7 +251,10 @@ def refused(arguments, capsys):
 
 CONTRADICTIONS = {
     "--width 5": "--width must be 4, as in run, got 5",
+    "--updates 61": "--updates must be 60, as in run, got 61",
+    "--updates=61": "--updates must be 60, as in run, got 61",
     "--steps 61": "--steps must be 60, as in run, got 61",
+    "--steps=61": "--steps must be 60, as in run, got 61",
     "--mode echo": "--mode must be recall, as in run, got echo",
     "--seed 1": "--seed must be 0, as in run, got 1",
     "--learning-rate 0.1": "--learning-rate must be 0.03, as in run, got 0.1",

@@ -12,7 +12,7 @@ from glasscell.atomic_files import KINDS, write_atomically
 from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli.copy_advice import advice
 from glasscell.cli.outputs import error_reason, path_argument, picture
-from glasscell.cli.parser import add_on_failure, add_run_folder
+from glasscell.cli.parser import add_on_failure, add_run_folder, typed_name
 from glasscell.cli.run_history import HISTORY_FILE
 from glasscell.cli.sequence_options import option_of
 from glasscell.cli.sizes import BYTES_PER_HISTORY_ROW, check_layers, check_memory, training_bytes
@@ -38,6 +38,7 @@ FILES = {  # names of the files of a run, and predicates of their first bytes
 }
 DEFAULT_FOLDER = Path("runs/copy")
 EXAMPLES = 10
+UPDATES = ("--updates", "--steps")  # the second name is that of earlier versions
 
 
 def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
@@ -71,9 +72,7 @@ def add_to(commands: "_SubParsersAction[argparse.ArgumentParser]") -> None:
     )
     model.add_argument("--num-layers", type=int, default=1, metavar="L", help="LSTM layers (default 1)")
     training = parser.add_argument_group("training")
-    training.add_argument(
-        "--updates", "--steps", type=int, default=6000, metavar="N", help="number of updates (default 6000)"
-    )
+    training.add_argument(*UPDATES, type=int, default=6000, metavar="N", help="number of updates (default 6000)")
     training.add_argument("--batch-size", type=int, default=64, metavar="B", help="sequences per update (default 64)")
     training.add_argument(
         "--learning-rate",
@@ -116,7 +115,8 @@ def run(options: argparse.Namespace) -> int:
 def _make_training(options: argparse.Namespace) -> tuple[CopyLSTM, Copy, Adam]:
     """Return the model, task and optimiser of the options."""
     task = _make_task(options)
-    for name in ("num_layers", "updates", "batch_size"):
+    positive_integer(typed_name(UPDATES, options.arguments), options.updates)
+    for name in ("num_layers", "batch_size"):
         positive_integer(option_of(name), getattr(options, name))
     H = task.width * HIDDEN_UNITS_PER_BIT if options.hidden_size is None else options.hidden_size
     positive_integer("--hidden-size", H)

@@ -56,7 +56,9 @@ class Parser(argparse.ArgumentParser):
         manifest = resuming.read_run(Path(passed["resume"]), namespace.command)
         namespace.arguments = manifest.arguments
         self.parse_all(manifest.arguments, namespace)
-        labels = {action.dest: (action.option_strings or [str(action.metavar)])[-1] for action in self._actions}
+        labels = {
+            action.dest: typed_name(action.option_strings or [str(action.metavar)], args) for action in self._actions
+        }
         resuming.apply(namespace, passed, manifest, labels)
         return namespace
 
@@ -95,6 +97,11 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Print the message, and exit with status 2."""
         self.exit(2, f"glasscell: {escape(message)} (see {self.prog} --help)\n")
+
+
+def typed_name(names: Sequence[str], args: Sequence[str]) -> str:
+    """Return the name of an option as it is on the command line, if it has several; otherwise the first one."""
+    return next((name for name in names if any(word.partition("=")[0] == name for word in args)), names[0])
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:

@@ -159,7 +159,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
             if len(value) > 1:
                 grid[action.dest] = value
             else:
-                arguments.append(word(action.option_strings[-1], value[0]))
+                arguments.append(word(action.option_strings[0], value[0]))
         elif action.nargs != "+":
             arguments += _words(action, value)
     return Plan([*arguments, *(["--", *positional] if positional else [])], grid, seeds_of(options))
