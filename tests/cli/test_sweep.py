@@ -118,7 +118,7 @@ def test_a_sweep_goes_on_after_an_interrupt_and_a_kill(capsys, in_this_process):
     (listed,) = json.loads(capsys.readouterr().out)
     assert (listed["state"], listed["resume"]) == ("killed", "sweep copy --resume runs/sweep-copy")
     assert main(["sweep", "copy", "--resume", "runs/sweep-copy", "--hidden-size", "3"]) == 2
-    assert "--hidden-size must be 3 5, as in runs/sweep-copy, got 3" in capsys.readouterr().err
+    assert "--hidden-size must include 3 5, as in runs/sweep-copy, got 3" in capsys.readouterr().err
     assert main(["sweep", "copy", "--out", "runs/sweep-copy"]) == 2
     assert "contains an unfinished sweep: --resume runs/sweep-copy continues it" in capsys.readouterr().err
     assert main(["sweep", "copy", "--resume", "runs/sweep-copy", "--processes", "2"]) == 0
@@ -126,6 +126,69 @@ def test_a_sweep_goes_on_after_an_interrupt_and_a_kill(capsys, in_this_process):
     assert without_seconds(rows) == without_seconds("whole/rows.jsonl")
     assert main(["sweep", "copy", "--resume", "runs/sweep-copy"]) == 0
     assert "is finished: nothing is left to do" in capsys.readouterr().out
+
+
+def test_a_sweep_is_extended_by_seeds_and_values(capsys, in_this_process):
+    """Finished runs keep rows and models; the result is that of a sweep which had all seeds and values at once."""
+    line = ["sweep", *COPY, "--processes", "1", "--keep-models", "--hidden-size", "3", "5", "--seeds"]
+    folder = Path("runs/sweep-copy")
+    assert main([*line, "1"]) == 0
+    kept = {path.name: path.read_bytes() for path in folder.glob("model-*")}
+    rows = (folder / "rows.jsonl").read_bytes()
+    capsys.readouterr()
+    extension = ["--seeds", "2", "--hidden-size", "3", "4", "5"]
+    assert main(["sweep", "copy", "--resume", str(folder), *extension]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Sweep of glasscell copy: 6 runs. Until now it had --seeds 1, --hidden-size 3 5.\n")
+    assert (folder / "rows.jsonl").read_bytes().startswith(rows)
+    assert {name: (folder / name).read_bytes() for name in kept} == kept
+    assert len(list(folder.glob("model-*"))) == 6
+    assert main([*line[:-3], "3", "4", "5", "--seeds", "2", "--out", "whole"]) == 0
+    together, apart = SweepResult.load("whole/rows.jsonl"), SweepResult.load(folder / "rows.jsonl")
+    for row, other in zip(together.rows, apart.rows, strict=True):
+        assert (row["setting"], row["seed"]) == (other["setting"], other["seed"])
+        names = [entry["scores"].pop("model") for entry in (row, other)]
+        assert row["scores"] == other["scores"]
+        assert Path("whole", names[0]).read_bytes() == (folder / names[1]).read_bytes()
+    assert main(["runs", "--check"]) == 0
+    assert "runs/sweep-copy: finished, 6 runs in " in capsys.readouterr().out
+    assert main(["sweep", "copy", "--resume", str(folder), *extension]) == 0
+    assert "is finished: nothing is left to do" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--seeds 1", "--seeds must be at least 2, as in runs/sweep-copy, got 1"),
+        ("--hidden-size 3 4", "--hidden-size must include 3 5, as in runs/sweep-copy, got 3 4"),
+        ("--hidden-size 5 3", "--hidden-size must include 3 5, as in runs/sweep-copy, got 5 3"),
+        ("--width 4 5", "--width must be 4, as in runs/sweep-copy, got 4 5"),
+        ("--seeds 3 --width 5", "--width must be 4, as in runs/sweep-copy, got 5"),
+        ("--seeds 3 --seed 1", "--seed must be 0, as in runs/sweep-copy, got 1"),
+        ("--seeds 3 --learning-rate 0.1", "--learning-rate must be its default, as in runs/sweep-copy, got 0.1"),
+        ("--hidden-size 3 5 0", "--hidden-size must be at least 1, got 0"),
+        ("--hidden-size 3 5 3", "--hidden-size must have different values, got 3 twice"),
+    ],
+)
+def test_an_extension_changes_nothing_else(options, message, capsys, in_this_process):
+    assert main(["sweep", *COPY, "--updates", "1", "--hidden-size", "3", "5", "--seeds", "2", "--processes", "1"]) == 0
+    before = {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()}
+    capsys.readouterr()
+    assert main(["sweep", "copy", "--resume", "runs/sweep-copy", *options.split()]) == 2
+    assert capsys.readouterr().err.startswith(f"glasscell: {message}")
+    assert {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()} == before
+
+
+def test_options_of_an_extension_come_before_the_files():
+    from glasscell.cli.resuming import _with_options  # noqa: PLC0415
+
+    words = ["--hidden-size", "3", "4", "--", "book.txt"]
+    extended = _with_options(words, ["--hidden-size", "3", "4", "5", "--seeds", "7"])
+    assert extended == [*words[:3], "--hidden-size", "3", "4", "5", "--seeds", "7", "--", "book.txt"]
+    options = parsed("text", *extended)
+    assert (options.hidden_size, options.seeds, options.files) == ([3, 4, 5], 7, ["book.txt"])
+    plan = plan_of(options)
+    assert list(plan.seeds) == list(range(7))
 
 
 def test_runs_that_fail_are_rows_and_are_repeated_on_request(capsys, in_this_process):

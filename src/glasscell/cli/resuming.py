@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -55,18 +55,51 @@ def apply(
     ValueError
         If an option contradicts the run.
     """
-    folder = Path(passed["resume"])
-    changeable = CHANGEABLE_OF_SWEEPS if manifest.command.startswith(SWEEP) else CHANGEABLE
+    folder, is_sweep = Path(passed["resume"]), manifest.command.startswith(SWEEP)
+    changeable = CHANGEABLE_OF_SWEEPS if is_sweep else CHANGEABLE
+    extended = dict[str, Any]()
     for name, value in passed.items():
         expected = getattr(options, name)
         is_same = value == expected or (name == "out" and Path(value).resolve() == folder.resolve())
-        if name not in (*changeable, "resume", "ascii") and not is_same:
-            raise ValueError(f"{labels[name]} must be {_text(expected)}, as in {folder}, got {_text(value)}")
+        if name in (*changeable, "resume", "ascii") or is_same:
+            continue
+        rule = _rule_of_extension(name, expected) if is_sweep else ""
+        if not rule or not _extends(value, expected):
+            raise ValueError(
+                f"{labels[name]} must {rule or 'be'} {_text(expected)}, as in {folder}, got {_text(value)}"
+            )
+        extended[name] = value
     options.resume, options.ascii = folder, options.ascii or "ascii" in passed
     vars(options).update({name: passed[name] for name in changeable if name in passed})
+    if is_sweep:
+        options.extensions = [f"{labels[name]} {_text(getattr(options, name))}" for name in extended]
+        vars(options).update(extended)
+        values = {labels[name]: value if isinstance(value, list) else [value] for name, value in extended.items()}
+        words = [word for label, entries in values.items() for word in (label, *map(str, entries))]
+        options.arguments = _with_options(options.arguments, words)
     _set_paths(options, manifest)
-    if manifest.state == "finished" and not getattr(options, "retry_failed", False):
+    if manifest.state == "finished" and not getattr(options, "retry_failed", False) and not extended:
         options.run = complete
+
+
+def _rule_of_extension(name: str, expected: Any) -> str:
+    """Return how the value of an option of a sweep may differ from that with which it began; "" if it must not."""
+    if name == "seeds":
+        return "be at least"
+    return "include" if isinstance(expected, list) and len(expected) > 1 else ""
+
+
+def _extends(value: Any, expected: Any) -> bool:
+    """Return whether a number of seeds is larger, or values include all others and further ones."""
+    if not isinstance(expected, list):
+        return bool(value > expected)
+    return len(value) > len(expected) and all(entry in value for entry in expected)
+
+
+def _with_options(arguments: Sequence[str], words: Sequence[str]) -> list[str]:
+    """Return arguments with further options, which replace earlier values: before "--", behind which no options are."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    return [*arguments[:end], *words, *arguments[end:]]
 
 
 def complete(options: argparse.Namespace) -> int:

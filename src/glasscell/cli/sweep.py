@@ -79,8 +79,11 @@ def run(options: argparse.Namespace) -> int:
     number = _check_settings(options.training, plan)
     models = _models(options, plan)
     with _folder(options, kinds_of([*models.values()])) as folder:
+        folder.manifest.arguments = options.arguments  # with further seeds and values
         folder.begin()
-        print(f"Sweep of glasscell {TRAININGS[options.training]}: {counted(number, 'run')}.", flush=True)
+        before = getattr(options, "extensions", ())
+        extended = f" Until now it had {', '.join(before)}." if before else ""
+        print(f"Sweep of glasscell {TRAININGS[options.training]}: {counted(number, 'run')}.{extended}", flush=True)
         result = _sweep(options, plan, models, folder, processes)
         folder.manifest.updates = len(result)
         failures = _write_tables(options, result, folder.folder)
@@ -101,7 +104,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _models(options: argparse.Namespace, plan: Plan) -> dict[str, str]:
     """Return the names of the models that are kept, by the key of the run."""
-    return model_files(plan.grid, plan.seeds) if options.keep_models else {}
+    folder = None if options.resume is None else Path(options.resume)
+    return model_files(plan.grid, plan.seeds, folder) if options.keep_models else {}
 
 
 def kinds_of_options(options: argparse.Namespace) -> Kinds:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ from glasscell.atomic_files import KINDS
 from glasscell.cli.run_files import Kinds
 from glasscell.cli.run_folder import RunFolder
 from glasscell.sweeps.grid import Grid
-from glasscell.sweeps.row_file import BEGINNING, ROWS_FILE, count_rows
+from glasscell.sweeps.row_file import BEGINNING, ROWS_FILE, count_rows, parse
 
 TABLE_FILE, CSV_FILE, PICTURE_FILE = "table.md", "table.csv", "plot.png"
 MODEL = re.compile(r"model-[0-9]{1,9}\.safetensors")  # names of the files of models
@@ -26,11 +27,38 @@ FILES = {  # names of the files of a sweep, and predicates of their first bytes
 }
 
 
-def model_files(grid: dict[str, list[Any]], seeds: Sequence[int]) -> dict[str, str]:
-    """Return the names of the files of models, by the key of the run."""
+def model_files(grid: dict[str, list[Any]], seeds: Sequence[int], folder: Path | None = None) -> dict[str, str]:
+    """Return the names of the files of models, by the key of the run.
+
+    Parameters
+    ----------
+    grid : dict of str to list
+    seeds : sequence of int
+    folder : Path, optional
+        Of a sweep that goes on, and may have had fewer runs: its models keep their names.
+
+    Raises
+    ------
+    ValueError
+        If its rows are damaged.
+    """
     runs = Grid("", tuple(seeds), {name: tuple(values) for name, values in grid.items()}).runs
-    digits = len(str(len(runs)))
-    return {key: f"model-{number:0{digits}}.safetensors" for number, key in enumerate(runs, start=1)}
+    present = {} if folder is None else _models_in(folder / ROWS_FILE)
+    digits, used = len(str(len(runs))), {*map(_number, present.values())}
+    free = (number for number in itertools.count(1) if number not in used)
+    return {key: present.get(key) or f"model-{next(free):0{digits}}.safetensors" for key in runs}
+
+
+def _models_in(file: Path) -> dict[str, str]:
+    """Return the names of the models of the rows in a file, by the key of the run."""
+    if not file.is_file():
+        return {}
+    found = {key: row["scores"].get("model") for key, row in parse(file.read_bytes(), file).rows.items()}
+    return {key: name for key, name in found.items() if isinstance(name, str) and MODEL.fullmatch(name)}
+
+
+def _number(name: str) -> int:
+    return int(name.partition("-")[2].partition(".")[0])
 
 
 def kinds_of(models: Sequence[str]) -> Kinds:
