@@ -25,6 +25,7 @@ VARIANTS = {
     "adding": {
         "biases -3 and -6": {},
         "rate 1": {"rate": 1.0},
+        "rate 2": {"rate": 2.0},
         "g in [-1, 1], h in [-2, 2]": {"g_range": (-1, 1), "h_range": (-2, 2)},
         "one cell in a block, rate 1": {"cells": 1, "rate": 1.0},
         "biases -3 and -3": {"input_gate_bias": (-3, -3)},
