@@ -18,7 +18,7 @@ from _pytest.runner import runtestprotocol
 
 from glasscell.core.buffers import BufferPool
 
-sys.path.append(str(Path(__file__).parent))  # for layer_examples
+sys.path.append(str(Path(__file__).parent))  # for layer_examples and case_loops
 
 # Eleven thousand tests are many objects: with the usual thresholds collections took a third of the time to collect the
 # tests, and an eighth of the time to run them.

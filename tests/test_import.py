@@ -10,7 +10,7 @@ import tomllib
 from importlib import metadata
 from pathlib import Path
 
-import pytest
+from case_loops import loop_over
 
 import glasscell
 
@@ -110,7 +110,7 @@ def test_the_version_is_the_packages():
         assert f'version = "{glasscell.__version__}"' in text
 
 
-@pytest.mark.parametrize("module", MODULES)
+@loop_over("module", MODULES)
 def test_only_numpy_and_the_standard_library_are_needed_to_import(module):
     """What is optional is imported where it is used; in core not even there."""
     tree = ast.parse(MODULES[module].read_text())

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell import core, layers
@@ -73,15 +74,15 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf], ids=str)
-@pytest.mark.parametrize("name", OPTIONS)
+@loop_over("value", [np.nan, np.inf, -np.inf])
+@loop_over("name", OPTIONS)
 def test_a_number_that_is_none_is_refused_by_name(name, value):
     option = name.split()[1]
     with pytest.raises(ValueError, match=rf"{option}\b.*{value}"):
         OPTIONS[name](value)
 
 
-@pytest.mark.parametrize("name", [name for name in OPTIONS if not name.startswith(("clip", "Copy "))])
+@loop_over("name", [name for name in OPTIONS if not name.startswith(("clip", "Copy "))])
 def test_what_is_no_number_is_refused(name):
     with pytest.raises((TypeError, ValueError), match=rf"{name.split()[1]}|gate_activation"):
         OPTIONS[name]("much")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.core.activations import sigmoid, sigmoid_derivative, tanh, tanh_derivative
 
@@ -53,9 +54,9 @@ def test_limits(dtype):
     np.testing.assert_array_equal(sigmoid(np.zeros(1, dtype)), 0.5)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(), (0,), (3,), (2, 0, 4), (2, 3, 4)])
-@pytest.mark.parametrize("function", [function for pair in PAIRS for function in pair])
+@loop_over("dtype", DTYPES)
+@loop_over("shape", [(), (0,), (3,), (2, 0, 4), (2, 3, 4)])
+@loop_over("function", [function for pair in PAIRS for function in pair])
 def test_shape_and_dtype_are_preserved_and_inputs_unchanged(function, shape, dtype, rng):
     z = rng.uniform(-1, 1, size=shape).astype(dtype)
     before = z.copy()

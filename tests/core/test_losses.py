@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.core import losses
 from glasscell.core.losses import binary_cross_entropy, categorical_cross_entropy, squared_error
@@ -151,10 +152,10 @@ def test_arguments_are_not_modified(loss, rng):
     loss(loss.outputs, weights)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("target", [0, 0.25, 1])
-@pytest.mark.parametrize("size", [0, 1e-30, 30, 1e4, "max"])
-@pytest.mark.parametrize("sign", [1, -1])
+@loop_over("dtype", DTYPES)
+@loop_over("target", [0, 0.25, 1])
+@loop_over("size", [0, 1e-30, 30, 1e4, "max"])
+@loop_over("sign", [1, -1])
 def test_no_logit_is_too_large_for_binary_cross_entropy(sign, size, target, dtype):
     z = np.array([sign * (np.finfo(dtype).max if size == "max" else dtype(size))])
     with np.errstate(all="raise"):

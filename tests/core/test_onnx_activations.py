@@ -6,6 +6,7 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.core.activations import ACTIVATIONS, EXTRA_ACTIVATIONS, activation
 
@@ -48,7 +49,7 @@ CASES = [(name, *DEFAULTS.get(name, (None, None))) for name in FORMULAS] + [
     ("HardSigmoid", 0.25, 0.0),
     ("Elu", 2.5, None),
 ]
-every_case = pytest.mark.parametrize(("name", "alpha", "beta"), CASES)
+every_case = loop_over(("name", "alpha", "beta"), CASES)
 
 
 def kinks(name, alpha, beta):
@@ -79,7 +80,7 @@ def test_every_activation_is_tested():
 
 
 @every_case
-@pytest.mark.parametrize("dtype", DTYPES)
+@loop_over("dtype", DTYPES)
 def test_the_values_are_the_formulas(dtype, name, alpha, beta, rng):
     z = numbers(rng, name, alpha, beta).astype(dtype)
     expected = np.array([FORMULAS[name](float(v), alpha, beta) for v in z])
@@ -130,7 +131,7 @@ def test_float32_is_close_to_float64(name, alpha, beta, rng):
 
 
 @every_case
-@pytest.mark.parametrize("dtype", DTYPES)
+@loop_over("dtype", DTYPES)
 def test_shape_and_dtype_are_preserved_and_inputs_unchanged(dtype, name, alpha, beta, rng):
     activated = activation(name, alpha, beta)
     for shape in [(), (0,), (3,), (2, 0, 4), (2, 3, 4)]:
@@ -145,7 +146,7 @@ def test_shape_and_dtype_are_preserved_and_inputs_unchanged(dtype, name, alpha, 
 
 
 @every_case
-@pytest.mark.parametrize("dtype", DTYPES)
+@loop_over("dtype", DTYPES)
 def test_finite_arguments_raise_no_floating_point_error(dtype, name, alpha, beta):
     """But for the underflow, which is let through where these are called."""
     info, activated = np.finfo(dtype), activation(name, alpha, beta)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.core import engines, linear, losses, norms, numba_engine, products
@@ -36,8 +37,8 @@ def test_a_size_is_divided_into_all_of_its_parts():
     assert len(parts(100)) == 1
 
 
-@pytest.mark.parametrize("shape", [(40, 5, 70), (70, 5, 40), (1, 300, 9), (64, 64, 64), (0, 3, 4), (4, 0, 30)])
-@pytest.mark.parametrize("transposed", ["", "a", "b", "ab"])
+@loop_over("shape", [(40, 5, 70), (70, 5, 40), (1, 300, 9), (64, 64, 64), (0, 3, 4), (4, 0, 30)])
+@loop_over("transposed", ["", "a", "b", "ab"])
 def test_a_product_in_pieces(rng, small_pieces, threads, shape, transposed):
     M, K, N = shape
     a = rng.normal(size=(K, M)).T if "a" in transposed else rng.normal(size=(M, K))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.core import linear, losses
 from glasscell.core.buffers import BufferPool
@@ -31,10 +32,10 @@ def expected(z, y, w):
 
 
 @pytest.mark.usefixtures("block")
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("shape", SHAPES)
+@loop_over("dtype", [np.float32, np.float64])
+@loop_over("weighted", [False, True])
+@loop_over("layout", LAYOUTS)
+@loop_over("shape", SHAPES)
 def test_blocks_layouts_and_writing_in_place_change_no_result(shape, layout, weighted, dtype, rng):
     z = in_layout(rng.normal(scale=4, size=shape).astype(dtype), layout)
     y = rng.integers(0, shape[-1], shape[:-1]).astype(rng.choice(["i4", "i8", "u8"]))

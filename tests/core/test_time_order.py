@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.core.time_order import gather_final, mask_from_lengths, scatter_add_final, time_order
 
@@ -9,9 +10,9 @@ DTYPES = [np.float32, np.float64]
 ROWS = 3
 SHAPES = [(0, 3), (1, 1), (1, 4), (5, 1), (6, 5), (40, 3), (4, 0), (0, 0)]  # (T, B)
 KINDS = ["ends", "gaps", "all", "none", "mixed"]
-every_mask = pytest.mark.parametrize("kind", KINDS)
-every_shape = pytest.mark.parametrize(("T", "B"), SHAPES)
-every_direction = pytest.mark.parametrize("reverse", [False, True])
+every_mask = loop_over("kind", KINDS)
+every_shape = loop_over(("T", "B"), SHAPES)
+every_direction = loop_over("reverse", [False, True])
 
 
 def random_mask(rng, kind, T, B):
@@ -115,8 +116,8 @@ def test_the_mappings_are_adjoint(T, B, kind, reverse, rng):
         assert one == pytest.approx(other, rel=1e-12, abs=1e-12)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("repeat", [False, True])
+@loop_over("dtype", DTYPES)
+@loop_over("repeat", [False, True])
 @every_direction
 @every_mask
 def test_the_adjoint_preserves_dtype_and_ignores_gradients_of_invalid_steps(kind, reverse, repeat, dtype, rng):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.core.windows import Windows, check_padding
 
@@ -22,8 +23,8 @@ def enumerated(windows, T):
     return [steps for steps in positions if steps[-1] < before + T + after]
 
 
-@pytest.mark.parametrize("T", [0, 1, 4, 7])
-@pytest.mark.parametrize("windows", CASES, ids=str)
+@loop_over("T", [0, 1, 4, 7])
+@loop_over("windows", CASES, ids=str)
 def test_number_and_positions_match_the_definition(windows, T, rng):
     expected = enumerated(windows, T)
     assert windows.count(T) == len(expected)
@@ -38,7 +39,7 @@ def test_same_padding_has_one_window_per_stride(T, stride):
     assert Windows(3, stride, 2, "same").count(T) == -(-T // stride)
 
 
-@pytest.mark.parametrize("windows", CASES, ids=str)
+@loop_over("windows", CASES, ids=str)
 def test_causal_windows_contain_no_later_step(windows):
     if windows.padding == "causal":
         before, _ = windows.pads(7)
@@ -46,7 +47,7 @@ def test_causal_windows_contain_no_later_step(windows):
             assert max(steps) - before == k * windows.stride
 
 
-@pytest.mark.parametrize("windows", CASES, ids=str)
+@loop_over("windows", CASES, ids=str)
 def test_padding_fills_with_the_value_and_its_removal_is_the_adjoint(windows, rng):
     x = rng.normal(size=(5, 2))
     padded = windows.padded(x, 7.0)

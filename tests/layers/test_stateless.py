@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.layers import FinalState, Function, Masking, Pool, Step, SwapHalves
 
@@ -15,8 +16,8 @@ LAYERS = [
 ]
 
 
-@pytest.mark.parametrize("masked", [False, True])
-@pytest.mark.parametrize("layer", LAYERS, ids=repr)
+@loop_over("masked", [False, True])
+@loop_over("layer", LAYERS, ids=repr)
 def test_backward_is_the_adjoint(layer, masked, rng):
     x = rng.normal(size=(4, 5, 6))
     mask = MASK if masked else None
@@ -27,7 +28,7 @@ def test_backward_is_the_adjoint(layer, masked, rng):
     assert (layer.backward(tape, dy) * along).sum() == pytest.approx(measured, rel=1e-7, abs=1e-8)
 
 
-@pytest.mark.parametrize("layer", LAYERS, ids=repr)
+@loop_over("layer", LAYERS, ids=repr)
 def test_a_batch_equals_its_sequences(layer, rng):
     x = rng.normal(size=(4, 5, 6))
     together = layer.forward(x, None)[0]
@@ -35,8 +36,8 @@ def test_a_batch_equals_its_sequences(layer, rng):
         np.testing.assert_array_equal(layer.forward(x[b], None)[0], together[b])
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("layer", LAYERS, ids=repr)
+@loop_over("dtype", [np.float32, np.float64])
+@loop_over("layer", LAYERS, ids=repr)
 def test_dtype_is_preserved(layer, dtype, rng):
     y, tape = layer.forward(rng.normal(size=(4, 5, 6)).astype(dtype), MASK)
     assert y.dtype == dtype

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.tasks import Copy, decode, encode
 
@@ -29,7 +30,7 @@ def payloads(task, batch):
 # encode and decode
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@loop_over("width", WIDTHS)
 def test_decode_inverts_encode(width, rng):
     integers = random_integers(rng, width)
     bits = encode(integers, width)
@@ -103,8 +104,8 @@ def test_a_width_may_be_an_integer_of_numpys(width):
 # The split
 
 
-@pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("width", range(1, 11))
+@loop_over("seed", range(3))
+@loop_over("width", range(1, 11))
 def test_the_shuffle_is_a_bijection(width, seed):
     task, every = Copy(width, seed=seed), np.arange(1 << width, dtype=np.uint64)
     ranks = task._permute(every, width)
@@ -122,7 +123,7 @@ def test_the_shuffle_has_an_inverse_at_large_widths(width, rng):
     np.testing.assert_array_equal(task._permute(task._unpermute(integers, width), width), integers)
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@loop_over("width", WIDTHS)
 def test_training_draws_no_held_out_integer(width, rng):
     task = Copy(width, noise=0)
     for batch in (task.batch(300, rng), task.validation_batch()):

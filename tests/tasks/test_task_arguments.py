@@ -5,6 +5,7 @@ import sys
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell import tasks
 
@@ -26,11 +27,11 @@ CASES = {
     "parity per step": tasks.Parity(2, 3, per_step=True),
     "row digits": tasks.RowDigits(np.arange(160).reshape(10, 4, 4) % 17, np.arange(10), 16),
 }
-each_task = pytest.mark.parametrize("task", CASES.values(), ids=CASES)
+each_task = loop_over("task", CASES.values(), ids=CASES)
 
 
 @each_task
-@pytest.mark.parametrize(
+@loop_over(
     ("arguments", "error", "message"),
     [
         ((-1,), ValueError, "size must be at least 0, got -1"),
@@ -43,7 +44,6 @@ each_task = pytest.mark.parametrize("task", CASES.values(), ids=CASES)
         ((2, np.random.default_rng(0), "float16"), TypeError, "dtype must be float32 or float64, got float16"),
         ((2, np.random.default_rng(0), object), TypeError, "dtype must be float32 or float64, got object"),
     ],
-    ids=lambda value: "" if isinstance(value, type | str) else None,
 )
 def test_arguments_of_batch_are_checked(task, arguments, error, message):
     size, rng, dtype = (*arguments, *(2, np.random.default_rng(0), np.float32)[len(arguments) :])
