@@ -1,7 +1,4 @@
-"""A training command: its run folder, checkpoints and signals, and the files that it writes.
-
-The model is written before anything optional, and messages state what is kept and how a run that did not end goes on.
-"""
+"""A training command: its run folder, checkpoints and signals; messages state what is kept and how a run goes on."""
 
 from __future__ import annotations
 
@@ -9,15 +6,13 @@ import argparse
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
-from glasscell.atomic_files import write_atomically
-from glasscell.checkpoint import MODEL_FILE
 from glasscell.cli.continuation import (
     RESTORE,
     check_inputs,
@@ -28,13 +23,13 @@ from glasscell.cli.continuation import (
     starting_points,
     training_folder,
 )
-from glasscell.cli.interrupts import Interrupted, Interrupts
-from glasscell.cli.outputs import error_reason
+from glasscell.cli.interrupts import Interrupted
 from glasscell.cli.run_files import Kinds, newest_checkpoint
 from glasscell.cli.run_folder import RunFolder
 from glasscell.cli.run_history import HISTORY_FILE, HistoryFile, best_score
 from glasscell.cli.run_manifest import Manifest, checksum, launcher_words, process_of_run
-from glasscell.cli.terminal import counted, program_name
+from glasscell.cli.run_output import RunOutput
+from glasscell.cli.terminal import program_name
 from glasscell.escaping import escape
 from glasscell.training.callbacks import TrainingState
 from glasscell.training.checkpoint_errors import CheckpointError, CheckpointWarning
@@ -47,7 +42,7 @@ class CheckPassed(Exception):  # noqa: N818 - no error
     """Raised before the first training of a command with the option ``check_only``, which is internal."""
 
 
-class TrainingRun:
+class TrainingRun(RunOutput):
     """A run of a training command. As a context, it states in errors what is kept.
 
     Parameters
@@ -61,27 +56,16 @@ class TrainingRun:
     inputs : sequence of path
         Files of data, which must be the same when the run goes on.
 
-    Attributes
-    ----------
-    folder : RunFolder
-    interrupts : Interrupts
-    failures : list of str
-        What could not be written, and why.
-    kept : str
-        The model that is in the folder, such as "the model of 7 updates"; empty: none of this run.
-    error : TrainingError or None
-        The error that ended the training.
+    The attributes are those of :class:`glasscell.cli.run_output.RunOutput`.
     """
 
     def __init__(
         self, options: argparse.Namespace, kinds: Kinds, default: Path, inputs: Sequence[str | Path] = ()
     ) -> None:
+        super().__init__(options.interrupts)
         self.options = options
-        self.interrupts: Interrupts = options.interrupts
         if options.checkpoint_every is not None:
             positive_integer("--checkpoint-every", options.checkpoint_every)
-        self.failures: list[str] = []
-        self.kept, self.error, self._failed_number = "", cast("TrainingError | None", None), 0
         self._training: Any = None
         self._number = 1  # of that training
         self._has_begun = False
@@ -294,66 +278,6 @@ class TrainingRun:
             self.save_model(model, f"the model of update {history.best_update or history.updates}")
         except (OSError, ValueError) as error:  # the training's own error is the one to report
             print(f"glasscell: the model could not be written: {error}", file=sys.stderr)
-
-    # Files
-
-    def save_model(self, model: Any, description: str) -> None:
-        """Write the model to the folder or, if that fails, to another one, which is printed."""
-        reason = self.folder.save(model.save, MODEL_FILE)
-        self.kept = description
-        if reason is not None:
-            print(f"glasscell: {reason}; {self.kept} is kept in {self.folder.display_path}", file=sys.stderr)
-
-    def save(self, model: Any, history: History, others: Mapping[str, Callable[[Path], object]]) -> None:
-        """Write the model, and the other files of a run if possible.
-
-        Parameters
-        ----------
-        model : model
-        history : History
-        others : mapping of str to callable
-            Names of the other files, with functions that write one of a path.
-        """
-        updates = counted(history.updates, "update")
-        if self.error is not None and self._failed_number == 1:
-            updates = f"update {self.error.model_update}"
-        self.save_model(model, f"the model of {updates}")
-        self.write_history(history)
-        for name, write in others.items():
-            self._try(name, write)
-
-    def write_history(self, history: History) -> None:
-        """Write the history if possible."""
-        self._try(HISTORY_FILE, history.save)
-
-    def write_results(self, contents: Mapping[str, Callable[[], bytes]]) -> None:
-        """Write further files, each if possible."""
-        for name, make in contents.items():
-            self._try(name, lambda file, make=make: write_atomically(file, make(), (file.suffix,)))  # type: ignore[misc]
-
-    def _try(self, name: str, write: Callable[[Path], object]) -> None:
-        """Write a file, and note why it could not be written."""
-        try:
-            write(self.folder.folder / name)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the model is kept
-            self.interrupts.check()
-            self.failures.append(f"{name} could not be written: {error_reason(error)}")
-
-    def finish(self) -> str:
-        """Complete the folder, unless the run was interrupted; return a line that lists its files."""
-        folder = self.folder
-        self.interrupts.check()
-        try:
-            if self.interrupts.finish:
-                folder.end("interrupted")
-            elif self.error is not None:
-                folder.end("failed", self.error)
-            else:
-                folder.finish()
-        except (OSError, ValueError) as error:
-            self.failures.append(error_reason(error))
-        names = [name for name in folder.kinds if name != "manifest.json" and (folder.folder / name).exists()]
-        return f"Written to {folder.display_path}: {', '.join(names)}"
 
     def end(self) -> int:
         """Print the failures, and return the exit status; raise Interrupted after a training that was interrupted."""

@@ -100,3 +100,9 @@ def train(name, comm, updates=100, **options):
     model = make_model()
     history = gc.fit(model, make_data(), updates, comm=comm, **(arguments | options))
     return model.parameters.vector.copy(), history
+
+
+def arrays(kind=ArrayData):
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(24, 4, 3))
+    return kind(x, np.cumsum(x, axis=1)[..., :2], validation=(x[:4], x[:4, :, :2]))
