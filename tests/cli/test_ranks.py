@@ -23,10 +23,6 @@ LINES = {name: [*line, "--dropout", "0"] if "--dropout" in line else line for na
 MODEL = "model.safetensors"
 
 
-def raise_error(*_):
-    raise MemoryError("all is used")
-
-
 @pytest.fixture(autouse=True)
 def _in_a_folder_with_data(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -143,8 +139,12 @@ def test_a_mistake_is_one_message_and_ends_all_ranks(line, message, capfd):
     assert not Path("runs").exists()
 
 
-def test_a_failure_of_another_rank_is_one_message(monkeypatch, capfd):
+@pytest.mark.parametrize("error", [MemoryError("all is used"), SystemExit("all is used"), OSError("all is used")])
+def test_a_failure_of_another_rank_is_one_message(error, monkeypatch, capfd):
     fit = ranks.fit_of_rank
+
+    def raise_error(*_):
+        raise error
 
     def fail(model, *arguments, comm, **options):
         if comm.Get_rank() == 1:
@@ -153,9 +153,9 @@ def test_a_failure_of_another_rank_is_one_message(monkeypatch, capfd):
 
     monkeypatch.setattr(ranks, "fit_of_rank", fail)
     assert run_on(3, LINES["copy"]) == [1, 1, 1]
-    error = capfd.readouterr().err
-    assert error.count("glasscell: rank 1 failed: MemoryError: all is used; ") == 1
-    assert "Traceback" not in error
+    printed = capfd.readouterr().err
+    assert printed.count(f"glasscell: rank 1 failed: {type(error).__name__}: all is used; ") == 1
+    assert "Traceback" not in printed
 
 
 def test_ranks_of_another_version_are_refused(monkeypatch, capfd):

@@ -201,7 +201,7 @@ def _do(kind: str, loaded: Any, texts: list[Any], comm: Any) -> None:
             texts.append(TextData.from_files(*arguments, comm=comm, **options))
         else:
             fit_of_rank(*arguments, **options, comm=comm)
-    except (Exception, KeyboardInterrupt):  # noqa: BLE001, S110 - shared with rank 0 by `fit` and `from_files`
+    except BaseException:  # noqa: BLE001, S110 - also SystemExit: shared with rank 0 by `fit` and `from_files`
         pass
 
 

@@ -4,10 +4,14 @@ import os
 import random
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
-from mpi import finish, launcher, start
+from mpi import SECONDS, finish, launcher, start
+
+import glasscell as gc
+from glasscell.cli.run_files import is_locked
 
 BENCHMARKS = Path(__file__).parents[3] / "benchmarks"
 
@@ -18,7 +22,7 @@ if not Path("/proc/self/environ").exists():
 
 sys.path.append(str(BENCHMARKS))
 
-from killed_ranks import Bench  # noqa: E402 - of benchmarks
+from killed_ranks import MARK, Bench, is_running, ranks_of  # noqa: E402 - of benchmarks
 
 
 def test_a_run_whose_ranks_are_killed_goes_on_with_the_same_bits(tmp_path):
@@ -28,6 +32,35 @@ def test_a_run_whose_ranks_are_killed_goes_on_with_the_same_bits(tmp_path):
     kills, faults = bench.trial(random.Random(1), num_kills=2)  # noqa: S311
     assert len(kills) == 2
     assert faults == []
+
+
+def test_ranks_end_and_can_go_on_after_the_launcher_is_killed(tmp_path, monkeypatch):
+    monkeypatch.setenv(MARK, str(tmp_path))
+    words = ["copy", "--width", "4", "--updates", "100000", "--checkpoint-every", "5", "--out", "run"]
+    process = start(2, "command.py", *words, cwd=tmp_path)
+    checkpoints = tmp_path / "run" / "checkpoints"
+    try:
+        wait_until(lambda: len(list(checkpoints.glob("*.safetensors"))) > 1 or process.poll() is not None)
+        ranks = [number for _, number in ranks_of(str(tmp_path))]
+        assert len(ranks) == 2
+        process.kill()
+        wait_until(lambda: not any(map(is_running, ranks)))
+        newest = max(checkpoints.glob("*.safetensors"))
+        assert gc.checkpoint.kind(newest) == "Training"
+        message = finish(start(2, "command.py", "copy", "--resume", "run", "--updates", "1", cwd=tmp_path))
+        assert message == (2, "glasscell: --updates must be 100000, as in run, got 1\n")
+        assert not is_locked(tmp_path / "run")
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def wait_until(condition):
+    """Wait for something that takes seconds; fail after minutes."""
+    end = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 @pytest.mark.parametrize(
