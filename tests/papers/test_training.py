@@ -190,7 +190,7 @@ def test_streams_of_the_rule_of_2000_are_strings_of_the_grammar(rng):
     """Law: windows of a stream continue one another, and what follows is allowed."""
     streams = forget_gates.Streams(rng, 2500)
     windows = list(streams.stream())
-    assert [len(inputs) for inputs, _ in windows] == [1000, 1000, 500]
+    assert [len(inputs) for inputs, _ in windows] == [100, 1000, 1000, 400]
     inputs, targets = (np.concatenate(arrays) for arrays in zip(*windows, strict=True))
     assert (targets[:-1][inputs[1:] == 1] == 1).all()
     assert (inputs[0] == np.eye(7)[0]).all()
@@ -208,15 +208,51 @@ def test_a_stream_is_trained_until_its_first_error(rng):
     assert (network.parameters.vector != first).any()
 
 
+def test_a_training_stream_ends_where_the_rate_is_lost(rng, monkeypatch):
+    monkeypatch.setattr(forget_gates, "TOLERANCE", 2.0)  # no output is an error
+    network, streams = forget_gates.make_network(rng, forget_gate=True), forget_gates.Streams(rng, 4000)
+    assert network.parameters.vector.size == 424
+    assert forget_gates.train_stream(network, streams.stream(), 0.5) == 4000
+    assert forget_gates.train_stream(network, streams.stream(), 0.5, 0.99) == 2100  # 0.5 · 0.99²¹⁰⁰ = 3.4e-10
+    assert 0.5 * 0.99**2100 < forget_gates.LOWEST_RATE < 0.5 * 0.99**1100
+    assert forget_gates.train_stream(network, streams.stream(), None, 0.99) == 4000
+
+
+def test_a_check_ends_with_the_first_error(rng, monkeypatch):
+    network, streams = forget_gates.make_network(rng, forget_gate=True), forget_gates.Streams(rng, 500)
+    assert 0 <= forget_gates.error_free_length(network, streams) < 100
+    monkeypatch.setattr(forget_gates, "TOLERANCE", 2.0)
+    assert forget_gates.error_free_length(network, streams) == 500 * forget_gates.CHECK_STREAMS
+
+
+@pytest.mark.parametrize("forget_gate", [False, True])
+def test_the_states_of_a_stream_are_those_of_a_loop_of_steps(forget_gate, rng):
+    network = forget_gates.make_network(rng, forget_gate=forget_gate)
+    seed, states = int(rng.integers(1000)), []
+    measured = forget_gates.largest_states(network, forget_gates.Streams(np.random.default_rng(seed), 1500))
+    network.reset()
+    for inputs, _ in forget_gates.Streams(np.random.default_rng(seed), 1500).stream():
+        for x in inputs:
+            network.push(x)
+        states.append(np.abs(network.s).max())
+    np.testing.assert_allclose(measured, states, atol=0.0006)
+    assert len(measured) == 3
+
+
 def test_the_outcome_of_the_rule_of_2000():
     ratings = {(True, 1.0): "good", (True, 0.99): "perfect", (False, 1.0): "failed", (False, 0.99): "failed"}
     rows = [
-        row({"rating": one, "mean_length": 42.0}, forget_gate=gate, decay=decay)
+        row(
+            {"rating": one, "mean_length": 42.0, "state_after_10000": 3.0 if gate else 9000.0},
+            forget_gate=gate,
+            decay=decay,
+        )
         for (gate, decay), one in ratings.items()
     ]
     outcome = forget_gates.outcome(rows)
     assert outcome.met
     assert outcome.figure.startswith("with forget gates 0 of 1 perfect, 1 good; with")
     assert "without forget gates 0 of 1 perfect, 0 good, mean length of the others 42" in outcome.figure
+    assert outcome.figure.endswith("median of the networks: 3.0 with forget gates; 9,000.0 without them")
     rows[2]["scores"]["rating"] = "good"
     assert not forget_gates.outcome(rows).met
