@@ -3,6 +3,7 @@
 import gzip
 import struct
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pytest
@@ -208,21 +209,20 @@ def test_a_stream_is_trained_until_its_first_error(rng):
     assert (network.parameters.vector != first).any()
 
 
-def test_a_training_stream_ends_where_the_rate_is_lost(rng, monkeypatch):
-    monkeypatch.setattr(forget_gates, "TOLERANCE", 2.0)  # no output is an error
+def test_a_training_stream_ends_where_the_rate_is_lost(rng):
+    train = partial(forget_gates.train_stream, tolerance=2.0)  # no output is an error
     network, streams = forget_gates.make_network(rng, forget_gate=True), forget_gates.Streams(rng, 4000)
     assert network.parameters.vector.size == 424
-    assert forget_gates.train_stream(network, streams.stream(), 0.5) == 4000
-    assert forget_gates.train_stream(network, streams.stream(), 0.5, 0.99) == 2100  # 0.5 · 0.99²¹⁰⁰ = 3.4e-10
+    assert train(network, streams.stream(), 0.5) == 4000
+    assert train(network, streams.stream(), 0.5, 0.99) == 2100  # 0.5 · 0.99²¹⁰⁰ = 3.4e-10
     assert 0.5 * 0.99**2100 < forget_gates.LOWEST_RATE < 0.5 * 0.99**1100
-    assert forget_gates.train_stream(network, streams.stream(), None, 0.99) == 4000
+    assert train(network, streams.stream(), None, 0.99) == 4000
 
 
-def test_a_check_ends_with_the_first_error(rng, monkeypatch):
+def test_a_check_ends_with_the_first_error(rng):
     network, streams = forget_gates.make_network(rng, forget_gate=True), forget_gates.Streams(rng, 500)
     assert 0 <= forget_gates.error_free_length(network, streams) < 100
-    monkeypatch.setattr(forget_gates, "TOLERANCE", 2.0)
-    assert forget_gates.error_free_length(network, streams) == 500 * forget_gates.CHECK_STREAMS
+    assert forget_gates.error_free_length(network, streams, tolerance=2.0) == 500 * forget_gates.CHECK_STREAMS
 
 
 @pytest.mark.parametrize("forget_gate", [False, True])

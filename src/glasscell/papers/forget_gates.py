@@ -28,11 +28,14 @@ PERFECT_OR_GOOD, PERFECT_WITH_DECAY = 0.47, 0.62  # fractions of the networks of
 FORGET_BIASES, OTHER_BIASES = (0.5, 1.0, 1.5, 2.0), (-0.5, -1.0, -1.5, -2.0)
 
 REMARK = (
-    "Tried on the seeds 100 to 107 with the decreasing rate: five of eight networks reach a stream of 10,000 symbols "
-    "without an error within 30,000 training streams; six with first forget biases of 1, with biases of cells, with "
-    "first weights in [-0.1, 0.1], or with a tolerance of 0.4; none with all first gate biases doubled, and one if "
-    "outputs do not read the inputs. None of these was chosen: the values of the paper are kept. If the states are set "
-    "to 0 before each string, four of these eight seeds reach such a stream without forget gates."
+    "With the constant rate seven of ten networks are perfect or good, more than in the paper. With the decreasing "
+    "rate four are perfect, against 62 %; the 95 % interval of four of ten is 12 % to 74 %. Three more have an error "
+    "in one of the ten streams. Without forget gates one of twenty networks is good, with a mean length of 2,040. "
+    "benchmarks/forget_gates_2000.py changes one detail at a time, with the decreasing rate, on the seeds 100 to 107. "
+    "Five of eight networks reach 10,000 symbols without an error; six with first forget biases of 1, with biases of "
+    "cells, with first weights in [-0.1, 0.1] or with a tolerance of 0.4; none with first gate biases doubled, and one "
+    "if outputs do not read the inputs. None was chosen. If the states are set to 0 before each string, four of eight "
+    "reach it without forget gates."
 )
 
 Window = tuple[Array, Array]  # inputs and targets, (steps, 7)
@@ -58,27 +61,28 @@ class Streams:
             state, begin, size = int(states[-1]), begin + steps, WINDOW
 
 
-def make_network(rng: np.random.Generator, *, forget_gate: bool) -> MemoryBlocks:
-    """Return the network of the paper: four blocks of two cells."""
-    options: dict[str, Any] = {"forget_gate_bias": FORGET_BIASES} if forget_gate else {}
-    return MemoryBlocks(
-        7,
-        7,
-        4,
-        2,
-        forget_gate=forget_gate,
-        reads="cells",
-        cell_bias=False,
-        input_to_output=True,
-        weight_range=0.2,
-        input_gate_bias=OTHER_BIASES,
-        output_gate_bias=OTHER_BIASES,
-        seed=rng,
-        **options,
-    )
+def make_network(rng: np.random.Generator, *, forget_gate: bool, **changes: Any) -> MemoryBlocks:
+    """Return the network of the paper: four blocks of two cells. `changes` replace its options."""
+    options: dict[str, Any] = {
+        "reads": "cells",
+        "cell_bias": False,
+        "input_to_output": True,
+        "weight_range": 0.2,
+        "input_gate_bias": OTHER_BIASES,
+        "output_gate_bias": OTHER_BIASES,
+    }
+    if forget_gate:
+        options["forget_gate_bias"] = FORGET_BIASES
+    return MemoryBlocks(7, 7, 4, 2, forget_gate=forget_gate, seed=rng, **options | changes)
 
 
-def train_stream(network: MemoryBlocks, windows: Iterator[Window], rate: float | None, decay: float = 1.0) -> int:
+def train_stream(
+    network: MemoryBlocks,
+    windows: Iterator[Window],
+    rate: float | None,
+    decay: float = 1.0,
+    tolerance: float = TOLERANCE,
+) -> int:
     """Train on a stream until the first error, and return the number of symbols before it. None: do not train.
 
     Training also ends, with the end of a window, where the rate falls below LOWEST_RATE.
@@ -89,18 +93,18 @@ def train_stream(network: MemoryBlocks, windows: Iterator[Window], rate: float |
         now = None if rate is None else rate * decay**length
         if now is not None and now < LOWEST_RATE:
             break
-        steps = network.train_stream(inputs, targets, now, decay=decay, tolerance=TOLERANCE)
+        steps = network.train_stream(inputs, targets, now, decay=decay, tolerance=tolerance)
         length += steps
         if steps < len(inputs):
             break
     return length
 
 
-def error_free_length(network: MemoryBlocks, streams: Streams) -> int:
+def error_free_length(network: MemoryBlocks, streams: Streams, tolerance: float = TOLERANCE) -> int:
     """Return the number of symbols of at most CHECK_STREAMS new streams before the first error, without training."""
     total = 0
     for _ in range(CHECK_STREAMS):
-        length = train_stream(network, streams.stream(), None)
+        length = train_stream(network, streams.stream(), None, tolerance=tolerance)
         total += length
         if length < streams.length:
             break
