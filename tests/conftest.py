@@ -1,6 +1,8 @@
 """Shared by all tests: a seeded generator that prints its seed, PyTorch and Keras, and rare garbage collections."""
 
 import gc
+import importlib
+import importlib.util
 import os
 import sys
 import warnings
@@ -25,6 +27,7 @@ sys.path.append(str(Path(__file__).parent))  # for layer_examples and case_loops
 gc.set_threshold(20_000, 20, 100)
 
 
+MANY_TESTS = 1000  # from here on the tests use all functions of the compiled engine
 PEERS = {"torch", "keras", "onnx", "onnxruntime", "importer", "exporter"}  # fixtures that import them
 PLACES_OF_PEERS = (
     *("tests/verify/", "src/glasscell/verify/", "tests/test_readme.py", "tests/bench/"),
@@ -49,10 +52,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=place)
 
 
-def pytest_collection_finish() -> None:
-    """Exclude from garbage collections what is imported by now, and the tests."""
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Exclude from garbage collections what is imported by now, and the tests; compile a part of the engine."""
     gc.collect()
     gc.freeze()
+    worker = getattr(session.config, "workerinput", None)
+    if worker is not None and len(session.items) > MANY_TESTS:
+        _compile_part(int(worker["workerid"].removeprefix("gw")))
+
+
+def _compile_part(worker: int) -> None:
+    """Compile the engine for one dtype in each of two processes, which load the other one from disk.
+
+    Otherwise both compile the same functions at the same time, if they are not cached.
+    """
+    if importlib.util.find_spec("numba") is None:
+        return
+    kernels = importlib.import_module("glasscell.core.numba_engine.kernels")
+    assert kernels.compile_kernels.cache_info().currsize == 0, "a test module compiles functions when it is imported"
+    kernels.compile_kernels("fd"[worker % 2])
 
 
 def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> bool | None:

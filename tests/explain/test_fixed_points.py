@@ -284,7 +284,8 @@ def test_a_repr_is_one_line() -> None:
     assert repr(points.slow) == "SlowPoints(0 of 1 components; spectral radii )"
 
 
-TRACE = gc.LSTM(1, 2).trace(np.zeros((3, 1)))
+def traced(model: gc.LSTM | gc.RNN) -> Any:
+    return model.trace(np.zeros((3, 1)))
 
 
 @pytest.mark.parametrize(
@@ -295,14 +296,18 @@ TRACE = gc.LSTM(1, 2).trace(np.zeros((3, 1)))
         ({"starts": np.full((1, 4), np.inf)}, ValueError, "starts must be finite"),
         ({"starts": "zero"}, TypeError, "starts must be an array of real numbers"),
         (
-            {"starts": gc.LSTM(1, 3).trace(np.zeros((3, 1)))},
+            {"starts": lambda: traced(gc.LSTM(1, 3))},
             ValueError,
             "starts must be a trace of the model with h of 2 units",
         ),
-        ({"starts": gc.LSTM(1, 2, 2).trace(np.zeros((3, 1)))}, ValueError, "trace of the model with 1 layers, got 2"),
-        ({"starts": TRACE.layer[0]}, TypeError, "starts must be an array of real numbers, got dtype object"),
-        ({"starts": gc.RNN(1, 2).trace(np.zeros((3, 1)))}, ValueError, "c"),
-        ({"starts": gc.LSTM(1, 3).infer(np.zeros((3, 1)))[1]}, ValueError, r"starts\.h must have shape"),
+        ({"starts": lambda: traced(gc.LSTM(1, 2, 2))}, ValueError, "trace of the model with 1 layers, got 2"),
+        (
+            {"starts": lambda: traced(gc.LSTM(1, 2)).layer[0]},
+            TypeError,
+            "starts must be an array of real numbers, got dtype object",
+        ),
+        ({"starts": lambda: traced(gc.RNN(1, 2))}, ValueError, "c"),
+        ({"starts": lambda: gc.LSTM(1, 3).infer(np.zeros((3, 1)))[1]}, ValueError, r"starts\.h must have shape"),
         ({"num_random": -1}, ValueError, "num_random must be at least 0, got -1"),
         ({"radius": 0}, ValueError, "radius must be finite and above 0, got 0"),
         ({"tolerance": 0}, ValueError, "tolerance must be finite and above 0, got 0"),
@@ -315,8 +320,9 @@ TRACE = gc.LSTM(1, 2).trace(np.zeros((3, 1)))
 def test_an_argument_that_does_not_fit_is_an_error(
     arguments: dict[str, Any], error: type[Exception], message: str
 ) -> None:
+    values = {name: value() if callable(value) else value for name, value in arguments.items()}
     with pytest.raises(error, match=message):
-        fixed_points(gc.LSTM(1, 2), ZERO, **arguments)
+        fixed_points(gc.LSTM(1, 2), ZERO, **values)
 
 
 def test_a_model_takes_one_state_for_each_recurrent_layer() -> None:
