@@ -35,7 +35,7 @@ def loop_over(
             for (label, arguments), (more, further) in itertools.product(inner, added)
         ]
 
-        @wraps(function)
+        @wraps(test)  # with its marks
         def loop(**fixtures: Any) -> None:
             errors, failed = [], []
             for label, arguments in cases:

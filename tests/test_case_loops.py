@@ -75,8 +75,9 @@ def test_no_cases_are_an_error():
         loop_over("n, m", [(1, 2, 3)])
 
 
+@loop_over("c", [0])
 @pytest.mark.parametrize("a", [1, 2])
 @loop_over("b", [10, 20])
-def test_pytest_sees_the_other_arguments(a, b, request):
+def test_pytest_sees_the_other_arguments(a, b, c, request):
     assert request.node.callspec.params == {"a": a}
     assert b in {10, 20}

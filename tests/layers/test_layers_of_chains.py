@@ -4,6 +4,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.layers import (
     AveragePooling1D,
@@ -86,8 +87,8 @@ def result(found):
     return found if isinstance(found, tuple) else (found, None)
 
 
-@pytest.mark.parametrize("training", [False, True])
-@pytest.mark.parametrize("name", ALL)
+@loop_over("training", [False, True])
+@loop_over("name", ALL)
 def test_backward_is_the_adjoint(name, training, rng):
     """In inputs and parameters at once, by differences of fourth order, to 1e-8."""
     layer = layer_of(name, rng)
@@ -113,7 +114,7 @@ def test_backward_is_the_adjoint(name, training, rng):
     assert own == pytest.approx(measured, rel=1e-8, abs=1e-8)
 
 
-@pytest.mark.parametrize("name", ALL)
+@loop_over("name", ALL)
 def test_a_batch_equals_its_sequences(name, rng):
     layer = layer_of(name, rng)
     x = inputs_of(layer, rng)
@@ -132,8 +133,8 @@ def test_a_batch_equals_its_sequences(name, rng):
         np.testing.assert_allclose(total.vector, gradients.vector, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", ALL)
+@loop_over("dtype", [np.float32, np.float64])
+@loop_over("name", ALL)
 def test_dtype_is_preserved_and_inputs_are_not_modified(name, dtype, rng):
     layer = layer_of(name, rng, dtype)
     x = inputs_of(layer, rng).astype(dtype)
@@ -147,8 +148,8 @@ def test_dtype_is_preserved_and_inputs_are_not_modified(name, dtype, rng):
     np.testing.assert_array_equal(x, before)
 
 
-@pytest.mark.parametrize("T", [0, 1, 2])
-@pytest.mark.parametrize("name", [name for name in ALL if "1D" in name or name == "Flatten"])
+@loop_over("T", [0, 1, 2])
+@loop_over("name", [name for name in ALL if "1D" in name or name == "Flatten"])
 def test_short_sequences(name, T, rng):
     """Shorter than a window: no outputs, unless there is padding; and no warning."""
     layer = layer_of(name, rng)
@@ -250,7 +251,7 @@ def test_padded_steps_are_refused_by_default(name, rng):
     assert ignoring.output_mask(x, mask) is None
 
 
-@pytest.mark.parametrize("name", ALL)
+@loop_over("name", ALL)
 def test_a_config_creates_an_equal_layer(name, rng):
     layer = layer_of(name, rng)
     if not isinstance(layer, ParameterLayer):

@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell import LSTM, LSTMState
 from glasscell.core.buffers import BufferPool
@@ -67,9 +68,9 @@ def test_inference_of_long_sequences_with_the_general_layer(rng):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize("every", [1, 3, 4, 10, "auto"])
+@loop_over("every", [1, 3, 4, 10, "auto"])
 @WHICH
-@pytest.mark.parametrize("name", KINDS)
+@loop_over("name", KINDS)
 def test_segments_have_the_same_gradients(name, which, every, rng):
     whole = made(name, rng)
     parts = made(name, rng, recompute_every=every)
