@@ -19,13 +19,16 @@ def loop_over(
     A test of pytest takes a millisecond even if it does nothing, in collection, reports and fixtures. All cases run,
     also after one that fails; the error names each that fails, and has its traceback. Decorators can be combined with
     each other and, above them, with ``parametrize``. Fixtures are those of the test, which its cases share: a
-    generator continues from case to case.
+    generator continues from case to case. Only ``tmp_path`` is an empty folder for each case.
     """
     names = [name.strip() for name in names.split(",")] if isinstance(names, str) else list(names)
     values = list(values)
     assert values, f"there are no cases of {names}"
     rows = [(value,) if len(names) == 1 else tuple(value) for value in values]
-    labels = ["-".join(map(ids or _label, row)) for row in rows] if ids is None or callable(ids) else list(ids)
+    if ids is None:
+        labels = ["-".join(map(_label, row, names, itertools.repeat(k))) for k, row in enumerate(rows)]
+    else:
+        labels = ["-".join(str(ids(value)) for value in row) for row in rows] if callable(ids) else list(ids)
     added = [(label, dict(zip(names, row, strict=True))) for label, row in zip(labels, rows, strict=True)]
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
@@ -38,7 +41,11 @@ def loop_over(
         @wraps(test)  # with its marks
         def loop(**fixtures: Any) -> None:
             errors, failed = [], []
-            for label, arguments in cases:
+            folder = fixtures.get("tmp_path")
+            for k, (label, arguments) in enumerate(cases):
+                if folder is not None:
+                    fixtures["tmp_path"] = folder / f"{k}"
+                    fixtures["tmp_path"].mkdir()
                 try:
                     function(**arguments, **fixtures)
                 except FAILURES as error:
@@ -56,5 +63,7 @@ def loop_over(
     return decorate
 
 
-def _label(value: Any) -> str:
-    return str(getattr(value, "__name__", value))
+def _label(value: Any, name: str, k: int) -> str:
+    """Return the text of a value if it is short and says something, or else the name of the argument and a number."""
+    text = str(getattr(value, "__name__", value))
+    return f"{name}{k}" if len(text) > 60 or "\n" in text or "<" in text else text

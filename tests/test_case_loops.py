@@ -59,6 +59,20 @@ def test_each_case_that_fails_is_named_whatever_the_others_do():
     }
 
 
+def test_values_without_a_short_text_are_named_by_argument_and_number():
+    @loop_over("make, n", [(lambda: 1, 1), (dict, 2), ("a" * 100, 3), ("a\nb", 4), (2.5, 5)])
+    def test(make, n):
+        raise ValueError
+
+    assert failing(test)[0] == ["make0-1", "dict-2", "make2-3", "make3-4", "2.5-5"]
+
+
+@loop_over("n", range(3))
+def test_each_case_has_an_empty_folder(n, tmp_path):
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+
+
 def test_an_interrupt_ends_the_loop():
     @loop_over("n", [1, 2])
     def test(n):

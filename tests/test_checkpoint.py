@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from safetensors.numpy import load_file, save
 
 from glasscell import CopyLSTM, checkpoint
@@ -216,7 +217,7 @@ def test_every_part_of_a_file_is_refused(tmp_path, rng):
     refusal(file)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     "content",
     [
         b"\x89PNG\r\n\x1a\n" + bytes(100),
@@ -260,7 +261,7 @@ def test_a_damaged_header_is_refused_or_does_no_harm(tmp_path, rng):
 # Of another kind, or not fitting together
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("changes", "part"),
     [
         ({"format": None}, "None"),
@@ -279,9 +280,7 @@ def test_another_header_is_refused(changes, part, tmp_path, rng):
     assert part in refusal(tmp_path / "m")
 
 
-@pytest.mark.parametrize(
-    "entry", ["", "{", "[3]", "null", "[" * 100_000, '{"format": ' + "9" * 5000 + "}"], ids=range(6)
-)
+@loop_over("entry", ["", "{", "[3]", "null", "[" * 100_000, '{"format": ' + "9" * 5000 + "}"], ids=range(6))
 def test_a_header_that_is_not_an_object_is_refused(entry, tmp_path, rng):
     (tmp_path / "m").write_bytes(save(random_model(rng).to_torch(), {checkpoint.HEADER_KEY: entry}))
     assert "header that cannot be read" in refusal(tmp_path / "m")
@@ -293,7 +292,7 @@ def test_a_file_of_others_is_refused(metadata, tmp_path, rng):
     assert "not a model that Glasscell saved" in refusal(tmp_path / "m")
 
 
-@pytest.mark.parametrize(
+@loop_over(
     "changes",
     [
         {"hidden_size": 2},
@@ -353,7 +352,7 @@ def without(weights, name, _):
     return {key: array for key, array in weights.items() if key != name}
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("change", "name", "array"),
     [
         (changed, "lstm.weight_hh_l0", np.full((12, 3), np.nan, np.float32)),

@@ -10,6 +10,7 @@ import zlib
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from safetensors import safe_open
 from safetensors.numpy import load_file, save
 
@@ -240,7 +241,7 @@ def test_bfloat16_becomes_float32(tmp_path):
     np.testing.assert_array_equal(array[:2], numbers[:2])
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("header", "size"),
     [
         ({"w": {"dtype": "F32", "shape": [2], "data_offsets": [0, 4]}}, 4),  # too few bytes for the shape

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell import LSTM, CopyLSTM, LSTMState
 from glasscell.core.losses import binary_cross_entropy
@@ -175,7 +176,7 @@ def test_copy_keeps_the_shape(shape, mode, rng):
     assert random_model(rng, mode, 2).copy(np.ones(shape)).shape == shape
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("bits", "error", "parts"),
     [
         ([0, 2], ValueError, ["0 and 1", "2", "(1,)"]),
@@ -260,7 +261,7 @@ def test_four_units_a_bit_unless_asked_for_otherwise(width, k):
     assert CopyLSTM(5, task=Copy(width, bits_per_step=k)).hidden_size == 5
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("options", "error"),
     [
         ({"hidden_size": 0}, ValueError),

@@ -88,8 +88,8 @@ def test_what_is_no_number_is_refused(name):
         OPTIONS[name]("much")
 
 
-@pytest.mark.parametrize("name", ["nesterov", "centered"])
-@pytest.mark.parametrize("value", [1, "yes", None])
+@loop_over("name", ["nesterov", "centered"])
+@loop_over("value", [1, "yes", None])
 def test_a_truth_that_is_none_is_refused(name, value):
     kind = {"nesterov": gc.SGD, "centered": gc.RMSProp}[name]
     with pytest.raises(TypeError, match=f"{name} must be True or False"):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.core import losses
 
@@ -25,7 +26,7 @@ def run_examples(name: str, count: int) -> None:
         properties.run_example(name, 0, number)
 
 
-@pytest.mark.parametrize("name", properties.PROPERTIES)
+@loop_over("name", properties.PROPERTIES)
 def test_finite_gives_finite_and_illegal_the_documented_error(name: str) -> None:
     run_examples(name, EXAMPLES)
 

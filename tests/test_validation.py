@@ -4,6 +4,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.validation import finite_array, float_dtype, from_feature_major, positive_integer, to_feature_major
 
@@ -17,7 +18,7 @@ def test_positive_integers_pass(value):
     assert type(result) is int
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("value", "error"),
     [(0, ValueError), (-2, ValueError), *((value, TypeError) for value in (1.0, "3", None, True, np.float32(2)))],
 )
@@ -32,16 +33,14 @@ def test_two_float_types_pass(dtype):
     assert float_dtype(dtype) == np.dtype(dtype)
 
 
-@pytest.mark.parametrize("dtype", [np.float16, np.longdouble, int, bool, complex, object, "U3"])
+@loop_over("dtype", [np.float16, np.longdouble, int, bool, complex, object, "U3"])
 def test_other_types_do_not(dtype):
     with pytest.raises(TypeError, match="float32 or float64, got"):
         float_dtype(dtype)
 
 
-@pytest.mark.parametrize(
-    "value", [[[0, 1], [2, 3]], np.eye(2, dtype=bool), np.ones((2, 2), np.float16), np.ones((2, 2)), [], 3]
-)
-@pytest.mark.parametrize("dtype", [FLOAT32, FLOAT64])
+@loop_over("value", [[[0, 1], [2, 3]], np.eye(2, dtype=bool), np.ones((2, 2), np.float16), np.ones((2, 2)), [], 3])
+@loop_over("dtype", [FLOAT32, FLOAT64])
 def test_real_numbers_become_arrays_of_the_dtype(value, dtype):
     array = finite_array("x", value, dtype)
     assert array.dtype == dtype
@@ -80,7 +79,7 @@ def test_a_number_too_large_for_float32_is_refused_there_and_only_there():
         finite_array("x", [1e300], FLOAT32)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("value", "error"),
     [
         (["a", "b"], TypeError),
@@ -100,7 +99,7 @@ LONG = (7, 2000, 3)  # more than one block of from_feature_major, the last one s
 WIDE = (4100, 3, 3)  # and features in blocks
 
 
-@pytest.mark.parametrize("shape", [(2, 5, 3), (0, 5, 3), (2, 0, 3), (1, 1, 3), (5, 3), (0, 3), LONG, WIDE])
+@loop_over("shape", [(2, 5, 3), (0, 5, 3), (2, 0, 3), (1, 1, 3), (5, 3), (0, 3), LONG, WIDE])
 def test_there_and_back_is_the_identity_in_a_copy(shape, rng):
     original = rng.normal(size=shape)
     columns, single = to_feature_major("x", original, 3, "I", FLOAT64)

@@ -4,6 +4,7 @@ import argparse
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.cli import main
@@ -306,7 +307,7 @@ def test_a_computation_that_cannot_be_is_refused(architecture, words, rng, writt
     assert all(word in message for word in words), message
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("items", "ignore", "error", "message"),
     [
         ("fc", ["fc"], ValueError, "ignore must name no module of the architecture, got 'fc'"),

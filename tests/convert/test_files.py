@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.convert import files
@@ -197,7 +198,7 @@ def test_layers_are_told_by_the_shapes_of_their_weights(rng, tmp_path):
             np.testing.assert_array_equal(weight, weights[name])
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("change", "words"),
     [
         (
@@ -222,7 +223,7 @@ def test_weights_that_do_not_fit_are_refused_by_name(change, words, rng, tmp_pat
     assert all(word in str(caught.value) for word in words), caught.value
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("call", "error", "words"),
     [
         (lambda p: files.load(p / "m.tflite"), FileNotFoundError, ["m.tflite"]),

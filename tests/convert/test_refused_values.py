@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from safetensors.numpy import save_file
 
 import glasscell as gc
@@ -27,8 +28,8 @@ def lstm_weights(rng):
     return gc.LSTM(3, 5, seed=rng).to_torch()
 
 
-@pytest.mark.parametrize("dtype", ["int8", "uint8", "int32", "int64", "bool"])
-@pytest.mark.parametrize("only", ["", "weight_hh_l0"])
+@loop_over("dtype", ["int8", "uint8", "int32", "int64", "bool"])
+@loop_over("only", ["", "weight_hh_l0"])
 def test_weights_that_are_not_floating_point_are_refused(tmp_path, rng, dtype, only):
     weights = {name: (10 * array).astype(dtype) if only in name else array for name, array in lstm_weights(rng).items()}
     write(weights, tmp_path / "m.pt")
@@ -92,7 +93,7 @@ ENDINGS = [
 ]
 
 
-@pytest.mark.parametrize("value", [np.nan, -np.inf])
+@loop_over("value", [np.nan, -np.inf])
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_weights_that_are_not_finite_are_not_written(tmp_path, rng, ending, value):
     model = gc.Sequential([gc.LSTM(3, 5, seed=rng), gc.Linear(5, 2, seed=rng)], ["lstm", "fc"])

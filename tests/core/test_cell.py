@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.core.cell import GATES, step, step_backward
 
@@ -88,8 +89,8 @@ def test_dz_is_the_gradient_on_the_bias_of_one_sequence(rng):
     np.testing.assert_array_equal(gradient.dz[:, 0], gradient.dW[:, -1])
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("B", [0, 1, 3])
+@loop_over("dtype", [np.float32, np.float64])
+@loop_over("B", [0, 1, 3])
 def test_dtype_is_preserved_for_any_batch(B, dtype, rng):
     given = {name: array.astype(dtype) for name, array in arguments(rng, B).items()}
     now = step(**given)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.core import (
     blocking,
@@ -102,8 +103,8 @@ class Remembering(BufferPool):
         return array
 
 
-@pytest.mark.parametrize("B", [1, 20])
-@pytest.mark.parametrize(("I", "H"), [(1, 1), (3, 1), (2, 5), (1, 4), (3, 5), (4, 6)])
+@loop_over("B", [1, 20])
+@loop_over(("I", "H"), [(1, 1), (3, 1), (2, 5), (1, 4), (3, 5), (4, 6)])
 def test_old_content_of_buffers_never_raises_a_floating_point_error(I, H, B, rng):
     kernel, x, dh = (rng.normal(size=shape) for shape in [(4 * H, H + I + 1), (5, I, B), (5, H, B)])
     buffers = Remembering()
@@ -236,7 +237,7 @@ def test_arguments_may_be_keywords_and_flags_must_be(rng):
 # Losses
 
 
-@pytest.mark.parametrize("shape", [(2, 4), (2, 2), (3, 3), (1, 3), (2,), (2, 3, 1)])
+@loop_over("shape", [(2, 4), (2, 2), (3, 3), (1, 3), (2,), (2, 3, 1)])
 def test_classes_of_a_shape_larger_or_smaller_are_refused(shape):
     with pytest.raises(ValueError, match="targets have shape"):
         losses.categorical_cross_entropy(np.zeros((2, 3, 5)), np.zeros(shape, int))
@@ -303,8 +304,8 @@ def test_rmsprop_with_a_small_decay_matches_the_paper(decay, rng):
         np.testing.assert_allclose(vector, expected, rtol=1e-9)
 
 
-@pytest.mark.parametrize("value", [1.0, 1.5, 2.0])
-@pytest.mark.parametrize(("kind", "name"), [(optimizers.SGD, "momentum"), (optimizers.Adam, "beta2")])
+@loop_over("value", [1.0, 1.5, 2.0])
+@loop_over(("kind", "name"), [(optimizers.SGD, "momentum"), (optimizers.Adam, "beta2")])
 def test_decays_of_1_and_above_are_refused(kind, name, value):
     with pytest.raises(ValueError, match=rf"{name} must be in \[0, 1\), got {value}"):
         kind(**{name: value})

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.core.layer_norm import layer_norm, layer_norm_backward
 
@@ -105,8 +106,8 @@ def test_float32_is_close_to_float64(shape, rng):
     assert np.abs(layer_norm_backward(result, d_values) - d_exact).max() <= 2e-6 * np.abs(d_exact).max()
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("shape", [(3, 2), (1, 2), (3, 0), (0, 3, 2), (4, 3, 0)])
+@loop_over("dtype", DTYPES)
+@loop_over("shape", [(3, 2), (1, 2), (3, 0), (0, 3, 2), (4, 3, 0)])
 def test_shape_and_dtype_are_preserved_and_inputs_unchanged(shape, dtype, rng):
     a, d_values = rng.normal(size=shape).astype(dtype), rng.normal(size=shape).astype(dtype)
     a.flags.writeable = d_values.flags.writeable = False

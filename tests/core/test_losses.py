@@ -220,9 +220,9 @@ def test_the_gradient_has_the_dtype_of_the_outputs(of_outputs, of_targets, rng):
         assert loss(outputs, targets)[1].dtype == of_outputs
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize(
+@loop_over("dtype", DTYPES)
+@loop_over("weighted", [False, True])
+@loop_over(
     ("target", "shown"),
     [(5, "5"), (-3, "-3"), (-0.5, "-0.5"), (np.nextafter(1, 2), "1.0"), (np.nan, "nan"), (np.inf, "inf")],
 )

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.core import cell, engines, lstm
 from glasscell.core.buffers import BufferPool
@@ -243,8 +244,8 @@ def test_an_empty_batch_has_zero_gradients(dtype, rng):
     assert_equal(gradient, [np.zeros_like(problem.kernel), problem.x, problem.h0, problem.c0])
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("T", "I", "H", "B"), SIZES)
+@loop_over("dtype", DTYPES)
+@loop_over(("T", "I", "H", "B"), SIZES)
 def test_dtype_is_preserved(T, I, H, B, dtype, rng):
     problem = random_problem(rng, T, I, H, B, dtype)
     tape = forward(problem)
@@ -322,8 +323,8 @@ def test_float32_is_close_to_float64(T, I, H, B, scale, forward_bound, gradient_
     assert_near(backward(problem, tape), backward(exact, exact_tape), gradient_bound)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("size", [1e-40, 1e4, 1e30])
+@loop_over("dtype", DTYPES)
+@loop_over("size", [1e-40, 1e4, 1e30])
 def test_finite_inputs_raise_no_floating_point_error(size, dtype, rng):
     problem = random_problem(rng, T=20, dtype=dtype)
     problem.x[:] *= dtype(size)

@@ -159,7 +159,7 @@ def test_finite_arguments_raise_no_floating_point_error(dtype, name, alpha, beta
     assert np.isfinite(d).all()
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("name", "low", "high"),
     [
         ("Sigmoid", 0, 1),
@@ -177,7 +177,7 @@ def test_finite_arguments_raise_no_floating_point_error(dtype, name, alpha, beta
         ("GeluTanh", 0, np.inf),
     ],
 )
-@pytest.mark.parametrize("dtype", DTYPES)
+@loop_over("dtype", DTYPES)
 def test_limits(dtype, name, low, high):
     far = np.finfo(dtype).max / dtype(8)
     below, above = activation(name).function(np.array([-far, far]))
@@ -230,7 +230,7 @@ def test_values_and_derivatives_match_pytorch(name, alpha, beta, torch, rng):
 # By name
 
 
-@pytest.mark.parametrize("name", FORMULAS)
+@loop_over("name", FORMULAS)
 def test_names_are_case_insensitive_and_specs_are_canonical(name):
     for spelling in (name, name.lower(), name.upper()):
         assert activation(spelling).spec == (name, *DEFAULTS.get(name, (None, None)))
@@ -244,7 +244,7 @@ def test_an_activation_can_be_rebuilt_from_its_spec(name, alpha, beta, rng):
     np.testing.assert_array_equal(again.function(z), activated.function(z))
 
 
-@pytest.mark.parametrize("name", DEFAULTS)
+@loop_over("name", DEFAULTS)
 def test_a_numpy_parameter_does_not_determine_the_dtype(name, rng):
     activated = activation(name, *(None if value is None else np.float64(0.5) for value in DEFAULTS[name]))
     z = rng.normal(size=20).astype(np.float32)
@@ -262,19 +262,19 @@ def test_an_unknown_name_is_refused_with_a_list_of_names(name):
         activation(name)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("name", "parameter"),
     [(name, "alpha") for name in FORMULAS if name not in DEFAULTS]
     + [(name, "beta") for name in FORMULAS if DEFAULTS.get(name, (None, None))[1] is None],
 )
-@pytest.mark.parametrize("value", [0.0, 0.5])
+@loop_over("value", [0.0, 0.5])
 def test_an_unexpected_parameter_is_refused(value, name, parameter):
     with pytest.raises(ValueError, match=f"{name} has no {parameter}, and {value} was given"):
         activation(name.lower(), **{parameter: value})
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("parameter", ["alpha", "beta"])
+@loop_over("value", [np.nan, np.inf, -np.inf])
+@loop_over("parameter", ["alpha", "beta"])
 def test_a_parameter_must_be_finite(parameter, value):
     with pytest.raises(ValueError, match=f"{parameter} of the activation Affine must be finite"):
         activation("Affine", **{parameter: value})

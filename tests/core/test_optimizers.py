@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.core import blocking, optimizers
 from glasscell.core.losses import binary_cross_entropy
@@ -177,7 +178,7 @@ def test_a_zero_gradient_is_no_error(case):
         assert np.isfinite(vector).all()
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("kind", "name", "value"),
     [
         *((kind, "learning_rate", value) for kind in (SGD, RMSProp, Adam, AdamW) for value in (-0.1, np.inf, np.nan)),

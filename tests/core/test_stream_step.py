@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.core.numba_engine import stream_step as compiled_step
 
@@ -32,8 +33,8 @@ def test_the_step_in_python_computes_the_equations(I, H, dtype, bound, rng):
     np.testing.assert_allclose(column[I + 1 :], o * np.tanh(c), rtol=0, atol=bound)
 
 
-@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@loop_over("bad", [np.nan, np.inf, -np.inf])
+@loop_over("dtype", [np.float32, np.float64])
 @np.errstate(over="ignore", invalid="ignore")
 def test_a_refused_step_changes_no_state(bad, dtype, rng):
     step, (I, H) = compiled_step.make_step(np.dtype(dtype)), (3, 4)

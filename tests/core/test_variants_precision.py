@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from variant_problems import (
     ALL,
     DTYPES,
@@ -55,9 +56,9 @@ def test_float32_is_preserved_and_close_to_float64(k, rng):
     assert_near(gradient, by_name(backward(exact_problem, exact_tape)), 5e-5, floor=0.01)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("layer_norm", NORMS)
-@pytest.mark.parametrize("size", [1e-30, 1e4, 1e15])
+@loop_over("dtype", DTYPES)
+@loop_over("layer_norm", NORMS)
+@loop_over("size", [1e-30, 1e4, 1e15])
 def test_inputs_of_usual_size_raise_no_floating_point_error(size, layer_norm, dtype, rng):
     """Up to the root of the largest number, since a variance is a square."""
     p = some(rng, names=("Sigmoid", "Tanh", "HardSigmoid", "Softsign"), layer_norm=layer_norm, dtype=dtype)

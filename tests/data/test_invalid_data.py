@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.data import ArrayData, ContinuousData
@@ -14,7 +15,7 @@ from glasscell.training.history import History
 X, Y = np.ones((4, 5, 2)), np.ones((4, 5, 1))
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("make", "error", "text"),
     [
         (

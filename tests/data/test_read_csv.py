@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.data import read_csv, read_sequences
 from glasscell.data.csv_tables import CsvTable
@@ -65,7 +66,7 @@ def test_one_row_per_step(tmp_path: Path) -> None:
     assert [len(sequence) for sequence in windows.x] == [2, 1]
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("text", "delimiter", "header"),
     [
         ("1,2,a\n3,4,b\n", ",", False),
@@ -119,7 +120,7 @@ def test_gaps_are_filled_as_stated(tmp_path: Path) -> None:
     assert "missing values filled (previous)" in previous.source
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("text", "options", "message"),
     [
         ("", {}, "t.csv must have at least one line, got an empty file"),

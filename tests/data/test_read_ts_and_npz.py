@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.data import read_npz, read_sequences, read_ts
 
@@ -44,7 +45,7 @@ def test_missing_values_are_filled_as_stated(tmp_path: Path) -> None:
     assert read_ts(path, fill="previous").x[0].ravel().tolist() == [1, 1, 3, 3]
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("data", "options", "message"),
     [
         (
@@ -121,7 +122,7 @@ def test_arrays_of_a_file(tmp_path: Path) -> None:
     assert read_npz(tmp_path / "b.npz", y=None).x[0].shape == (4, 1)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("arrays", "message"),
     [
         ({"y": [1]}, "x must name an array of {path}, y, got 'x'"),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.data import (
     ArrayData,
@@ -40,7 +41,7 @@ FILES = {
 }
 
 
-@pytest.mark.parametrize("name", FILES)
+@loop_over("name", FILES)
 def test_files_of_arrays_that_are_damaged(name: str) -> None:
     content, missing, message = FILES[name]
     with pytest.raises(ValueError, match=message):

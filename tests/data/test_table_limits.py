@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from case_loops import loop_over
 
 from glasscell.data import read_csv, read_series, read_ts
 
@@ -109,7 +110,7 @@ def cells_of(text: str) -> int:
     return 2 * text.count("\n") + sum(map(text.count, ",:; "))
 
 
-@pytest.mark.parametrize("name", TABLES)
+@loop_over("name", TABLES)
 def test_calls_and_memory_are_linear_in_rows_and_cells(name: str, tmp_path: Path) -> None:
     make, read, file = TABLES[name]
     path, counts, per_cell = tmp_path / file, [], CALLS_PER_FILLED_CELL if "filled" in file else CALLS_PER_CELL

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.data import TextData, Vocabulary
@@ -92,7 +93,7 @@ def test_blocks_that_are_read_at_once_do_not_change_the_batches(monkeypatch):
     np.testing.assert_array_equal(ids_of(data.parts["training"]), before)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("options", "message"),
     [
         ({"steps": 50, "streams": 200}, "text must have at least 20,001 characters, 200 streams of 2 windows of 50 "),

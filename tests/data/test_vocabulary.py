@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.data import Vocabulary
 
@@ -92,7 +93,7 @@ def test_symbols_outside_are_named_with_their_place(vocabulary, text, message):
         vocabulary.encode(text)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("make", "error", "message"),
     [
         (lambda: Vocabulary("abca"), ValueError, "symbols must be different, got 'a' twice"),

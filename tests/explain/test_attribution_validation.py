@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from explained_models import B, I, T, model_of
 
 import glasscell as gc
@@ -56,7 +57,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "error", "message"), WRONG, ids=range(len(WRONG)))
+@loop_over(("arguments", "error", "message"), WRONG, ids=range(len(WRONG)))
 def test_wrong_arguments_raise_one_clear_error(arguments, error, message):
     arguments = dict(arguments)
     with pytest.raises(error, match=message):
@@ -83,7 +84,7 @@ WRONG_SYMBOLS = [
 ]
 
 
-@pytest.mark.parametrize(("arguments", "error", "message"), WRONG_SYMBOLS, ids=range(len(WRONG_SYMBOLS)))
+@loop_over(("arguments", "error", "message"), WRONG_SYMBOLS, ids=range(len(WRONG_SYMBOLS)))
 def test_wrong_symbols_raise_one_clear_error(arguments, error, message):
     arguments = dict(arguments)
     with pytest.raises(error, match=message):

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from known_models import LATCHED, T
 
 import glasscell as gc
@@ -204,7 +205,7 @@ def test_a_trained_model_holds_each_bit_until_it_is_read(trained):
         assert result.r2[k, :k].max(initial=0) < 0.2
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("arguments", "message"),
     [
         ({"labels": np.zeros(64, int)}, "at least two classes, got a data set with one class in 'label'"),

@@ -4,6 +4,7 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from known_models import LATCHED, T
 
 import glasscell as gc
@@ -182,7 +183,7 @@ def test_both_parts_are_those_of_a_model_under_interventions(rng):
     assert abs(held.exact[0, 0] - free.exact[0, 0]) > 1e-4
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("arguments", "message"),
     [
         ({"replacement": None}, "replacement must be passed for inputs that are numbers"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from known_models import LATCHED, T
 
 import glasscell as gc
@@ -157,7 +158,7 @@ def test_the_level_is_that_of_the_adjusted_values(trained):
     assert strict.is_significant.sum() < loose.is_significant.sum()
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("arguments", "message"),
     [
         ({"labels": np.zeros(64, int)}, "a data set with one class"),

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from known_systems import SATURATED, constant_gates, leaky_gru, random_matrix, relu_rnn, tanh_rnn
 
 import glasscell as gc
@@ -133,7 +134,7 @@ def test_a_repr_names_the_longest() -> None:
     assert repr(memory) == "EffectiveMemory(2 units; steps: unit 1 6.58, unit 0 1)"
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("arguments", "error", "message"),
     [
         ({"layer": 1}, IndexError, "layer must be from -1 to 0, got 1"),

@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.explain import Intervention
@@ -111,7 +112,7 @@ def test_the_constant_input_of_a_rest_state_is_named_if_it_is_no_id():
         gc.explain.rest_state(model, 9)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("value", "shown"),
     [
         (0.1 + 0.2, "0.3"),

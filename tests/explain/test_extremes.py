@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from known_models import LATCHED
 
 import glasscell as gc
@@ -147,7 +148,7 @@ def test_a_constant_has_one_quantile():
         np.testing.assert_array_equal(stream.quantiles(np.array([0.0, 0.5, 1.0])), value)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("arguments", "error", "message"),
     [
         ({"corpus": "what? ß"}, ValueError, r"corpus must consist of characters .* got 'w'"),

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from known_systems import bisect, constant_gates, flip_flop, leaky_gru, relu_rnn, rotation, tanh_rnn
 
 import glasscell as gc
@@ -288,7 +289,7 @@ def traced(model: gc.LSTM | gc.RNN) -> Any:
     return model.trace(np.zeros((3, 1)))
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("arguments", "error", "message"),
     [
         ({"starts": np.zeros((3, 2))}, ValueError, r"starts must have shape \(N, n\) with n = 4, got \(3, 2\)"),

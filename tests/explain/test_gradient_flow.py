@@ -4,6 +4,7 @@ from copy import copy
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from explained_models import B, I, T, inputs_of, model_of, with_random_weights
 
 import glasscell as gc
@@ -210,7 +211,7 @@ def test_bits_of_a_copy_model_in_float32():
     np.testing.assert_allclose(flow.whole_c, model.trace([1, 0, 1]).layer[0].d_c, rtol=1e-4, atol=1e-7)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("arguments", "error", "message"),
     [
         ({}, ValueError, "the gradient needs a target: pass y or d_outputs"),

@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.data.batch import Batch
@@ -28,8 +29,8 @@ def test_no_unit_or_limit_is_an_error() -> None:
             intervene(lstm, Intervention("f", scale=0.5, units=units))
 
 
-@pytest.mark.parametrize("layer", [gc.LSTM, gc.GRU, gc.RNN])
-@pytest.mark.parametrize("options", [{}, {"bidirectional": True}])
+@loop_over("layer", [gc.LSTM, gc.GRU, gc.RNN])
+@loop_over("options", [{}, {"bidirectional": True}])
 def test_steps_after_the_longest_sequence_are_an_error(layer: Any, options: dict[str, Any]) -> None:
     model, x = layer(2, 3, **options), np.ones((2, 8, 2))
     for steps in (slice(8, None), slice(9, 12)):
@@ -42,9 +43,9 @@ def test_steps_after_the_longest_sequence_are_an_error(layer: Any, options: dict
         model(x, lengths=[3, 5])
 
 
-@pytest.mark.parametrize("layer", [gc.LSTM, gc.GRU, gc.RNN])
-@pytest.mark.parametrize("options", [{}, {"bidirectional": True}, {"reverse": True}])
-@pytest.mark.parametrize("steps", [6, [5, 7], [False] * 5 + [True] * 3, slice(5, 8, 2)])
+@loop_over("layer", [gc.LSTM, gc.GRU, gc.RNN])
+@loop_over("options", [{}, {"bidirectional": True}, {"reverse": True}])
+@loop_over("steps", [6, [5, 7], [False] * 5 + [True] * 3, slice(5, 8, 2)])
 def test_numbers_and_masks_of_steps_after_all_sequences_are_an_error(
     layer: Any, options: dict[str, Any], steps: Any, rng: np.random.Generator
 ) -> None:

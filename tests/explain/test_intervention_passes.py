@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from intervention_cases import SYMBOLS, B, H, I, T, cases, check_gradients, reference
 
 import glasscell as gc
@@ -206,7 +207,7 @@ def test_gradients_with_each_option_equal_finite_differences(options):
         layer.parameters.vector[:] = weights
 
 
-@pytest.mark.parametrize(("symbol", "options"), REFUSALS)
+@loop_over(("symbol", "options"), REFUSALS)
 def test_symbols_without_a_value_for_each_unit_are_refused(symbol, options):
     (name, value), layer = next(iter(options.items())), lstm(**options)
     with pytest.raises(ValueError, match=f"{name}={value!r}"):

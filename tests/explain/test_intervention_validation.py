@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from intervention_cases import B, H, I, T
 
 import glasscell as gc
@@ -15,7 +16,7 @@ def layer(**options: Any) -> gc.LSTM:
     return gc.LSTM(I, H, dtype=np.float64, seed=1, **options)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("arguments", "error", "message"),
     [
         ({"symbol": "y", "scale": 1}, ValueError, "symbol must be one of 'x', "),
@@ -64,7 +65,7 @@ def test_arguments_that_no_model_can_have(arguments, error, message):
         Intervention(**arguments)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("arguments", "error", "message"),
     [
         ({"layer": 2}, ValueError, "layer must be a number or name of l0, l1, got 2"),

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from known_systems import constant_gates, leaky_gru, random_matrix, relu_rnn, rotation, tanh_rnn
 
 import glasscell as gc
@@ -196,7 +197,7 @@ def test_a_batch_has_the_spectrum_of_each_sequence(kind: str, rng: np.random.Gen
         np.testing.assert_array_equal(one.local_exponents, alone.local_exponents)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("arguments", "message"),
     [
         ({"x": np.ones((2, 5, 2)), "steps": 3}, "steps must be None for sequences x, got 3"),

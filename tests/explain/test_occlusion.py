@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from explained_models import B, I, T, inputs_of, model_of
 
 from glasscell import explain
@@ -107,7 +108,7 @@ def test_many_replacements_are_computed_in_parts(rng, monkeypatch):
     np.testing.assert_allclose(in_parts.values, gradients.values, atol=1e-14)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("arguments", "error", "message"),
     [
         ({"replace": "unit"}, ValueError, "replace must be one of 'step', 'feature', 'value', got 'unit'"),

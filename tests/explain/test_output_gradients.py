@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from explained_models import B, I, T, inputs_of, model_of, with_random_weights
 
 import glasscell as gc
@@ -155,7 +156,7 @@ def test_large_matrices_are_computed_in_parts(rng, monkeypatch):
     np.testing.assert_allclose(explain.output_gradient_matrix(model, x).norms, whole.norms, atol=1e-14)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("arguments", "error", "message"),
     [
         ({"output": O}, IndexError, "output must be from 0 to 2, got 3"),

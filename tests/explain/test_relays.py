@@ -4,6 +4,7 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from known_models import HAND, READ, WRITE, T, make_relay
 
 import glasscell as gc
@@ -267,7 +268,7 @@ def test_sentences_follow_their_rules():
     assert relay_sentence("x", many, -1, 3, "step 3") == "x does not change the cells"
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("arguments", "message"),
     [
         ({"outputs": None}, "outputs must be passed, one for each input or one for all"),

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from known_systems import constant_gates, flip_flop, leaky_gru, random_matrix, relu_rnn, rotation, tanh_rnn
 
 import glasscell as gc
@@ -149,7 +150,7 @@ def test_a_state_that_diverges_is_an_error() -> None:
         rest_state(relu_rnn([[2.0]], [1.0]), [0.0])
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("arguments", "error", "message"),
     [
         ({"x0": [0.0]}, ValueError, r"x0 must have shape \(I,\) with I = 2, got \(1,\)"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.data import Batch
@@ -89,7 +90,7 @@ class WithoutTest(gc.tasks.generated.EndlessTask):
     batch = validation_batch = None
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("x", "options", "error", "message"),
     [
         (WithoutTest(), {}, TypeError, "x must be a task with a test_batch, or arrays, got WithoutTest"),

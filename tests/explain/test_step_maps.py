@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from layer_examples import layers_of, lstm_options
 
 import glasscell as gc
@@ -172,7 +173,7 @@ def test_the_initial_state_is_the_learned_one(rng: np.random.Generator) -> None:
     np.testing.assert_array_equal(StepMap(lstm).initial, np.concatenate(learned))
 
 
-@pytest.mark.parametrize("kind", layers_of(I, H, 5))
+@loop_over("kind", layers_of(I, H, 5))
 def test_every_kind_of_layer_before_a_recurrent_one_is_computed_or_refused(kind: str, rng: np.random.Generator) -> None:
     def layers() -> list[Any]:
         made = layers_of(I, H, 5)[kind](np.float64)
@@ -207,7 +208,7 @@ def test_an_option_that_traces_do_not_support_is_an_error(monkeypatch: pytest.Mo
         StepMap(gc.LSTM(I, H, leak=0.5))
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("model", "error", "message"),
     [
         (gc.LSTM(I, H, bidirectional=True), ValueError, "model must run forward in time only"),
@@ -234,7 +235,7 @@ def test_weights_that_are_not_finite_are_an_error() -> None:
 TEXT = gc.Sequential([gc.Embedding(5, I), gc.LSTM(I, H)])
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("model", "x", "error", "message"),
     [
         (gc.LSTM(I, H), np.zeros(2), ValueError, r"x must have shape \(I,\) with I = 3, got \(2,\)"),
@@ -253,7 +254,7 @@ def test_an_input_that_does_not_fit_is_an_error(model: Any, x: Any, error: type[
         gc.explain.fixed_points(model, x, num_random=0)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("x", "steps", "error", "message"),
     [
         (np.zeros(I), None, ValueError, "steps must be passed with a constant x, got None"),
@@ -268,7 +269,7 @@ def test_an_input_that_does_not_fit_is_an_error(model: Any, x: Any, error: type[
         (np.zeros((2, 0, I)), None, ValueError, "x must have at least one step, got none"),
     ],
 )
-@pytest.mark.parametrize("function", [gc.explain.lyapunov_spectrum, gc.explain.effective_memory])
+@loop_over("function", [gc.explain.lyapunov_spectrum, gc.explain.effective_memory])
 def test_a_sequence_that_does_not_fit_is_an_error(
     function: Any, x: Any, steps: Any, error: type[Exception], message: str
 ) -> None:

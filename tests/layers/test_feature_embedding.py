@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.layers import Conv1D, FeatureEmbedding
@@ -116,7 +117,7 @@ def test_formats_that_do_not_support_it_refuse_it(ending, tmp_path):
         gc.convert.save(model, tmp_path / f"m.{ending}")
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("make", "words"),
     [
         (lambda: FeatureEmbedding(3, {}), "at least one"),

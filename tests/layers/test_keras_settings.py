@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from keras_lstms import ACTIVATIONS, lstm_of
 
 from glasscell import LSTM
@@ -75,8 +76,8 @@ def test_the_hard_sigmoid_of_keras_2_differs_from_keras_3(keras):
 UNKNOWN = ["swish", "celu", "exponential", "relu6", "softmax", "mish", 3, "Tanh "]
 
 
-@pytest.mark.parametrize("name", UNKNOWN)
-@pytest.mark.parametrize("setting", ["activation", "recurrent_activation"])
+@loop_over("name", UNKNOWN)
+@loop_over("setting", ["activation", "recurrent_activation"])
 def test_unknown_activations_are_refused_by_name(setting, name):
     with pytest.raises(ValueError, match=f"must be one of sigmoid, tanh, .*, got {name!r}"):
         LSTM.from_keras(weights_of(), **{setting: name})
@@ -89,7 +90,7 @@ def test_activations_with_parameters_are_refused(keras):
         lstm_of(layer)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("weights", "config", "words"),
     [
         (weights_of(), {"time_major": True}, "time_major must be False, got True: arrays are batch first"),

@@ -2,12 +2,13 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from layer_cases import B, H, I, T
 
 from glasscell.layers import LSTM, Linear, LSTMState
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("x", "error", "words"),
     [
         (np.zeros((B, T, I + 1)), ValueError, ["x", "(3, 5, 3)", "(B, T, I) or (T, I)", "I = 2"]),
@@ -19,7 +20,7 @@ from glasscell.layers import LSTM, Linear, LSTMState
         ([[1j, 0]], TypeError, ["x", "real numbers", "complex128"]),
     ],
 )
-@pytest.mark.parametrize("layer", [LSTM(I, H), Linear(I, H)], ids=["LSTM", "Linear"])
+@loop_over("layer", [LSTM(I, H), Linear(I, H)], ids=["LSTM", "Linear"])
 def test_bad_inputs(layer, x, error, words):
     with pytest.raises(error) as caught:
         layer.forward(x)
@@ -59,8 +60,8 @@ def test_states_that_are_not_finite():
         LSTM(I, H).forward(np.zeros((B, T, I)), LSTMState(np.zeros((1, B, H)), np.full((1, B, H), np.nan)))
 
 
-@pytest.mark.parametrize("layer", [LSTM(I, H), Linear(I, H)], ids=["LSTM", "Linear"])
-@pytest.mark.parametrize(
+@loop_over("layer", [LSTM(I, H), Linear(I, H)], ids=["LSTM", "Linear"])
+@loop_over(
     ("shape", "dy_shape", "words"),
     [
         ((B, T, I), (B, T, H + 1), ["(3, 5, 5)", "= 4"]),
@@ -76,8 +77,8 @@ def test_bad_gradients_on_outputs(layer, shape, dy_shape, words):
     assert all(word in str(caught.value) for word in words)
 
 
-@pytest.mark.parametrize("kind", [LSTM, Linear])
-@pytest.mark.parametrize(
+@loop_over("kind", [LSTM, Linear])
+@loop_over(
     ("sizes", "error", "words"),
     [
         ((0, H), ValueError, "input_size must be at least 1, got 0"),
@@ -98,8 +99,8 @@ def test_bad_numbers_of_layers(num_layers, error):
         LSTM(I, H, num_layers)
 
 
-@pytest.mark.parametrize("kind", [LSTM, Linear])
-@pytest.mark.parametrize("dtype", [np.float16, int, complex])
+@loop_over("kind", [LSTM, Linear])
+@loop_over("dtype", [np.float16, int, complex])
 def test_bad_dtypes(kind, dtype):
     with pytest.raises(TypeError, match=f"float32 or float64, got {np.dtype(dtype)}"):
         kind(I, H, dtype=dtype)

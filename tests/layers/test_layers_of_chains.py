@@ -235,7 +235,7 @@ def test_pooling_is_pytorchs(size, stride, padding, torch, compared, rng):
 # What they refuse, and what they say
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if "Conv1D" in name or "Pooling1D" in name or name == "Flatten"])
+@loop_over("name", [name for name in ALL if "Conv1D" in name or "Pooling1D" in name or name == "Flatten"])
 def test_padded_steps_are_refused_by_default(name, rng):
     layer = layer_of(name, rng)
     x, mask = inputs_of(layer, rng), np.ones((3, 8), bool)
@@ -264,7 +264,7 @@ def test_a_config_creates_an_equal_layer(name, rng):
     assert repr(again) == repr(layer)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("make", "error", "words"),
     [
         (lambda: LayerNorm(0), ValueError, "size must be at least 1"),

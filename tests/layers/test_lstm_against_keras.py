@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from keras_lstms import ACTIVATIONS, lstm_of
 
 from glasscell import LSTM, LSTMState
@@ -249,7 +250,7 @@ def test_to_keras_copies_the_weights(rng):
     np.testing.assert_array_equal(again.parameters.vector, before)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("options", "words"),
     [
         ({"num_layers": 2}, "a Keras LSTM does not support num_layers=2"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from comparison import assert_equal, assert_near
 from layer_cases import B, H, I, T, each_stack, everything, numerical_gradient, random_lstm, random_state
 
@@ -202,7 +203,7 @@ def test_no_steps_or_no_sequences(shape, num_layers, learned, dtype, rng):
 
 
 @each_dtype
-@pytest.mark.parametrize("given", [np.float16, np.float32, np.float64, int])
+@loop_over("given", [np.float16, np.float32, np.float64, int])
 def test_the_layers_dtype_wins(dtype, given, rng):
     lstm = random_lstm(rng, dtype=dtype)
     x, dy = rng.normal(size=(B, T, I)).astype(given), rng.normal(size=(B, T, H)).astype(given)

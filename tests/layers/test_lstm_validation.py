@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell import LSTM, LSTMState
 from glasscell.layers import LSTMConfig
@@ -40,8 +41,8 @@ def test_an_unknown_option_is_refused_with_the_list_of_options():
     assert len(set(listed)) == len(listed)
 
 
-@pytest.mark.parametrize("name", SWITCHES)
-@pytest.mark.parametrize("bad", [1, "yes", None])
+@loop_over("name", SWITCHES)
+@loop_over("bad", [1, "yes", None])
 def test_switches_must_be_bool(name, bad):
     with pytest.raises(TypeError, match=f"{name} must be True or False, got {bad!r}"):
         small(**{name: bad})
@@ -67,7 +68,7 @@ def test_bounds_must_be_above_0(name, required_options):
             small(**{name: bad} | required_options)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("options", "error", "message"),
     [
         ({"proj_size": -1}, ValueError, "proj_size must be at least 1, got -1"),
@@ -124,7 +125,7 @@ def test_an_activation_of_another_type_is_refused(bad):
 # Sequences
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("steps", "error", "message"),
     [
         ({"lengths": [1, 2]}, ValueError, r"lengths must have shape \(B,\) = \(3,\), got \(2,\)"),
@@ -184,7 +185,7 @@ def test_values_that_are_not_finite_are_refused_at_valid_steps(dtype):
     lstm.forward(x[1], lengths=2)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("options", "h", "c", "message"),
     [
         (

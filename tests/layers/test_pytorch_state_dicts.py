@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from comparison import assert_near
 
 from glasscell import LSTM
@@ -181,7 +182,7 @@ def test_weights_that_are_not_numbers(weights):
         LSTM.from_torch(list(weights.values()))
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("option", "value"),
     [
         ("peepholes", True),

@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.core.buffers import BufferPool
@@ -189,7 +190,7 @@ def test_no_steps_and_no_sequences(kind):
         assert not gradients.vector.any()
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("kind", "arguments", "options", "error", "message"),
     [
         (gc.GRU, (0, 3), {}, ValueError, "input_size"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 
@@ -56,7 +57,7 @@ def test_values_gradients_and_weights(name, bidirectional, bias, keras, rng):
         np.testing.assert_allclose(found, grad, rtol=0, atol=GRADIENTS)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("kind", "config", "message"),
     [
         (gc.GRU, {"activation": "relu"}, "activation must be 'tanh', got 'relu'"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.data import ArrayData, Batch
@@ -38,8 +39,8 @@ def test_integers_are_numbers(name, kind, rng):
             np.testing.assert_array_equal(integer, real)
 
 
-@pytest.mark.parametrize("name", ["LSTM", "GRU", "RNN", "Sequential"])
-@pytest.mark.parametrize(
+@loop_over("name", ["LSTM", "GRU", "RNN", "Sequential"])
+@loop_over(
     ("x", "error", "words"),
     [
         (np.ones((N, T, I + 1)), ValueError, r"\(B, T, I\) with I = 3, got \(7, 5, 4\)"),

@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.layers import (
@@ -145,7 +146,7 @@ def test_a_model_in_a_model_keeps_working_with_the_same_weights(rng):
         np.testing.assert_array_equal(model.parameters["0.front.0.weight"], inner.parameters["0.weight"])
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("layers", "words"),
     [
         (

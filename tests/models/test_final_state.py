@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.layers import BatchNorm, Dropout, FinalState, Function, LSTMState, Step, SwapHalves
@@ -63,7 +64,7 @@ def test_the_gradient_goes_back_to_both_ends(rng):
         assert dx[at] == pytest.approx(slope, rel=1e-4)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("lstm", "final", "own"),
     [
         ({"bidirectional": True}, "forward", "both"),

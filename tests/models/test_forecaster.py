@@ -7,6 +7,7 @@ from functools import partial
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell import checkpoint
@@ -537,7 +538,7 @@ def test_a_stream_continues_from_its_state_in_another_process(y, options):
     assert_equal_forecasts(stream.push(5.0), other.push(5.0))
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("arguments", "error", "message"),
     [
         ({"horizon": 0}, ValueError, "horizon must be at least 1, got 0"),

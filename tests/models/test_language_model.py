@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from text_models import MODELS, TEXT, VOCABULARY, model_of
 
 import glasscell as gc
@@ -58,7 +59,7 @@ def test_the_seed_decides_the_weights():
     assert not gc.LanguageModel(VOCABULARY, 4, 4, seed=None).parameters.vector.any()
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("arguments", "error", "message"),
     [
         ({"vocabulary": "abc"}, TypeError, "vocabulary must be a glasscell.data.Vocabulary, got a str"),
@@ -124,7 +125,7 @@ def test_a_file_holds_model_and_vocabulary(model, tmp_path):
         assert "".join(other.sample("the", 20)) == "".join(model.sample("the", 20))
 
 
-@pytest.mark.parametrize(
+@loop_over(
     "changes",
     [
         {"hidden_size": 10**9},

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.data.metrics import ScaledSquaredError
@@ -154,7 +155,7 @@ def test_pytorch_files_hold_the_weights_alone(tmp_path: Path) -> None:
     np.testing.assert_array_equal(lstm.parameters.vector, model.lstm.parameters.vector)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("changes", "message"),
     [
         ({"hidden_size": 10**12}, r"weight_hh_l0"),
@@ -194,7 +195,7 @@ def test_a_regressor_has_both_scalings_or_none(missing: str) -> None:
         gc.SequenceRegressor.from_weights(config, model.to_torch())
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("options", "error", "message"),
     [
         ({"classes": 1}, ValueError, "classes must be at least two, got 1"),

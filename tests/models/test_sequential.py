@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell import LSTM, CopyLSTM, Embedding, Linear, Sequential
 from glasscell.layers import Dropout, FinalState, Function, LSTMState, Masking, Pool, Step, SwapHalves
@@ -159,7 +160,7 @@ def test_a_copy_model_as_a_chain_gives_its_logits(rng):
     assert model.parameters.vector.all()
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("make", "words"),
     [
         (lambda: Sequential([]), ["needs a layer"]),
@@ -199,7 +200,7 @@ def damaged(model, change):
     return config, weights
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("change", "words"),
     [
         (lambda c, w: c["layers"][0].update(kind="Attention"), ["'Attention'", "known are"]),

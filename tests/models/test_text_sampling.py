@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from text_models import MODELS, TEXT, VOCABULARY, losses_of, model_of
 
 import glasscell as gc
@@ -92,7 +93,7 @@ def test_an_empty_prompt_begins_with_a_line_feed_or_the_first_symbol():
     assert "".join(other.sample("", 20)) == "".join(other.sample("a", 20))
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("arguments", "error", "message"),
     [
         (

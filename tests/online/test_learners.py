@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from layer_examples import lstm_options
 from online_cases import BACKWARD, NOISE, H, I, forward_in_time, lstm, random_state, sequence
 
@@ -114,7 +115,7 @@ def test_other_layers_are_refused(rule, rng):
 
 
 @each_rule
-@pytest.mark.parametrize("option", sorted(NOISE | BACKWARD))
+@loop_over("option", sorted(NOISE | BACKWARD))
 def test_options_without_these_derivatives_are_refused(rule, option):
     with pytest.raises(ValueError, match="layer must have no "):
         rule(gc.LSTM(I, H, **lstm_options(proj_size=2)[option]))

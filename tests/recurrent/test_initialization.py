@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell import LSTM
 
@@ -95,7 +96,7 @@ def test_a_forget_bias_has_no_effect_without_forget_gates(forget_bias):
     assert not layer.parameters["kernel_l0"][:, -1].any()
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("options", "error", "words"),
     [
         ({"forget_bias": "crono"}, TypeError, "forget_bias must be a number or 'chrono', got 'crono'"),

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from safetensors.numpy import load_file, save_file
 from stream_models import MODELS, arrays, linear_model, same, width
 
@@ -73,7 +74,7 @@ def test_finite_numbers_of_any_dtype_are_accepted(model):
         assert np.array_equal(stream.push(x), expected)
 
 
-@pytest.mark.parametrize("symbol", [6, -1, 2**70, "a", 1.5, True, None, [1], np.nan])
+@loop_over("symbol", [6, -1, 2**70, "a", 1.5, True, None, [1], np.nan])
 def test_invalid_ids(symbol, rng):
     model = gc.Sequential([gc.Embedding(6, 3), gc.LSTM(3, 4)])
     for stream, x in ((model.stream(), symbol), (model.stream(2), [0, symbol])):
@@ -220,7 +221,7 @@ def test_invalid_masks_and_indices_of_a_batch():
     assert not any(array.any() for array in arrays(several.state))
 
 
-@pytest.mark.parametrize("name", MODELS)
+@loop_over("name", MODELS)
 def test_underflow_is_ignored(name, rng):
     model = MODELS[name]()
     stream = model.stream()

@@ -6,6 +6,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.data.metrics import METRICS
@@ -285,7 +286,7 @@ def test_losses_of_predictors_with_and_without_memory():
 # Options
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("make", "error", "message"),
     [
         (lambda: Adding(19), ValueError, "min_length must be at least 20, got 19"),

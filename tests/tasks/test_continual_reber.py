@@ -5,6 +5,7 @@ from itertools import islice
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.tasks import ContinualReber, EmbeddedReber, continual_reber, embedded_reber
@@ -171,7 +172,7 @@ def test_a_resumed_training_continues_the_same_streams(tmp_path):
     np.testing.assert_array_equal(train(21, checkpoint=tmp_path, resume=True), whole)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("make", "error", "message"),
     [
         (lambda: ContinualReber(0), ValueError, "steps must be at least 1, got 0"),

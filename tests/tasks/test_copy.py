@@ -51,7 +51,7 @@ def test_no_integers_are_no_bits():
     assert decode(np.zeros((0, 5))).shape == (0,)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("integers", "width", "error", "parts"),
     [
         (-1, 8, ValueError, ["-1", "negative", "2^8 - 1"]),
@@ -74,7 +74,7 @@ def test_encode_refuses(integers, width, error, parts):
     assert all(part in str(caught.value) for part in parts)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("bits", "error", "parts"),
     [
         ([0, 2, 1], ValueError, ["0 and 1", "2", "(1,)"]),
@@ -314,7 +314,7 @@ def test_echo_needs_no_memory(width, k, min_width):
 # Options
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("options", "error", "parts"),
     [
         ({"width": 0}, ValueError, ["width", "1 to 64", "0"]),

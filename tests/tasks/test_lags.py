@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.tasks import DistractorLag, NoiseFreeLag, distractor_lag, noise_free_lag
@@ -145,7 +146,7 @@ def test_2c_with_and_without_memory(rng):
     assert judged.tolist() == [False, True, False]
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("make", "error", "message"),
     [
         (lambda: NoiseFreeLag(1), ValueError, "lag must be at least 2, got 1"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.layers import FinalState
@@ -144,7 +145,7 @@ def test_a_table(tmp_path):
     assert RowDigits.from_csv(path).maximum == 255
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("text", "message"),
     [
         ("", "must have at least one line, got an empty file"),

@@ -89,7 +89,7 @@ def is_correct(task, outputs, batch):
     return module.is_correct(outputs, batch.targets if takes_targets else batch)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "copy"])
+@loop_over("name", [name for name in CASES if name != "copy"])
 def test_outputs_of_another_shape_are_refused(name):
     task = CASES[name]
     batch = task.batch(3, np.random.default_rng(0))
@@ -102,7 +102,7 @@ def test_outputs_of_another_shape_are_refused(name):
             is_correct(task, wrong, batch)
 
 
-@pytest.mark.parametrize("name", [name for name in CASES if name != "copy"])
+@loop_over("name", [name for name in CASES if name != "copy"])
 def test_outputs_that_are_nan_are_not_correct(name):
     task = CASES[name]
     batch = task.batch(50, np.random.default_rng(0))

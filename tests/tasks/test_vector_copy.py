@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.tasks import VectorCopy, vector_copy
@@ -90,7 +91,7 @@ def test_batches_of_one_length_beyond_those_of_training():
     assert half["bits_per_sequence"] == pytest.approx(20 * 8, rel=1e-4)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("make", "error", "message"),
     [
         (lambda: VectorCopy(0), ValueError, "bits must be at least 1, got 0"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.core.cell import step, step_backward
@@ -168,7 +169,7 @@ def test_slices_steps_and_units(rng):
         trace[2][0]
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("do", "error", "message"),
     [
         (lambda t: t[T], IndexError, "step must be from -6 to 5, got 6"),
@@ -198,7 +199,7 @@ def test_gradients_need_a_target(rng):
             layer.d_f  # noqa: B018
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("given", "error", "message"),
     [
         ({"y": np.zeros((T, H + 1))}, ValueError, r"y must have shape \(6, 5\) .* got \(6, 6\)"),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.trace import diagnostics
@@ -195,7 +196,7 @@ MEASURES = {
 }
 
 
-@pytest.mark.parametrize("measure", MEASURES.values(), ids=MEASURES)
+@loop_over("measure", MEASURES.values(), ids=MEASURES)
 def test_a_batch_raises_an_error_with_a_remedy(measure, rng):
     lstm = gc.LSTM(I, H, seed=1)
     trace = lstm.trace(rng.normal(size=(2, T, I)), rng.normal(size=(2, T, H)), lengths=[T, 3])

@@ -12,6 +12,7 @@ import warnings
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from safetensors.numpy import save
 
 import glasscell as gc
@@ -323,7 +324,7 @@ def remove_layers(arrays):
         del arrays[name]
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("change", "message"),
     [
         (lambda h, a: a.update({"layer.0.f": a["layer.0.f"][:, :-1]}), "f must have the shape"),

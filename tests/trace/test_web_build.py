@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from case_loops import loop_over
 
 WEB = Path(__file__).parents[2] / "web"
 PLACEHOLDERS = {
@@ -221,7 +222,7 @@ def test_a_style_sheet_keeps_its_rules(web_build: Any) -> None:
     assert web_build.compact_css(source) == '[role=group]>a,[value="1.5"]{color:#fed;fill:#abcdef;top:calc(1px + 2px)}'
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("source", "message"),
     [
         ('import x from "./a.js";', "app.js must use the supported imports and exports, got import x"),

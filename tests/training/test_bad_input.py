@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.data import ArrayData, Batch, ContinuousData
@@ -19,7 +20,7 @@ def nan_metric(outputs, batch):
     return float("nan")
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("options", "error", "texts"),
     [
         ({"loss": None}, ValueError, ["loss must be passed"]),
@@ -59,7 +60,7 @@ def test_invalid_options(options, error, texts):
     np.testing.assert_array_equal(trained.parameters.vector, model().parameters.vector)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("data", "error", "texts"),
     [
         ((X, Y[:5]), ValueError, ["y must have one entry", "6", "5"]),
@@ -180,7 +181,7 @@ def test_a_metric_that_is_not_a_number_is_noticed_before_the_first_update():
     np.testing.assert_array_equal(trained.parameters.vector, model().parameters.vector)
 
 
-@pytest.mark.parametrize("value", [None, "high", np.ones(3), (1.0,), (1.0, 2, 3), (None, 1)], ids=repr)
+@loop_over("value", [None, "high", np.ones(3), (1.0,), (1.0, 2, 3), (None, 1)], ids=repr)
 def test_a_metric_returns_a_number_or_a_sum_and_a_count(value):
     with pytest.raises(TypeError, match=r"number or \(sum, count\).*'speed'"):
         gc.fit(model(), (X, Y), 1, loss=LOSS, metrics={"speed": lambda *_: value}, validation=(X, Y))

@@ -10,6 +10,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from case_loops import loop_over
 from training_cases import ERROR, array_data, regressor
 
 import glasscell as gc
@@ -232,8 +233,8 @@ def test_another_working_directory_during_the_run_changes_nothing(tmp_path, monk
     assert names(tmp_path / "run") == ["000000004.safetensors", "000000006.safetensors", "manifest.json"]
 
 
-@pytest.mark.parametrize("kind", ["folder", "FIFO", "link"])
-@pytest.mark.parametrize("name", ["manifest.json", "000000006.safetensors"])
+@loop_over("kind", ["folder", "FIFO", "link"])
+@loop_over("name", ["manifest.json", "000000006.safetensors"])
 def test_names_of_checkpoints_that_are_no_files_are_refused(tmp_path, name, kind):
     run(tmp_path)
     path = tmp_path / "checkpoints" / name

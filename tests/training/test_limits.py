@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.data import ArrayData, ContinuousData
@@ -37,8 +38,8 @@ class Counted(ArrayData):
 # Accumulated gradients
 
 
-@pytest.mark.parametrize("tbptt_steps", [None, 2])
-@pytest.mark.parametrize(("epochs", "accumulate"), [(1, 4), (2, 3), (3, 2), (2, 5), (2, 7)])
+@loop_over("tbptt_steps", [None, 2])
+@loop_over(("epochs", "accumulate"), [(1, 4), (2, 3), (3, 2), (2, 5), (2, 7)])
 def test_epochs_are_passes_over_the_data_for_every_number_of_accumulated_batches(epochs, accumulate, tbptt_steps):
     data = Counted(*arrays(), validation=arrays(4))
     history = gc.fit(
@@ -75,8 +76,8 @@ def test_each_epoch_ends_an_update_without_a_limit_on_epochs(limit):
     np.testing.assert_array_equal(history["epoch"], [1, 1, 2, 2, 3, 3, 4, 4])  # 5 windows per epoch
 
 
-@pytest.mark.parametrize("updates", [None, 3, 300])
-@pytest.mark.parametrize("accumulate", [1, 2, 3, 8])
+@loop_over("updates", [None, 3, 300])
+@loop_over("accumulate", [1, 2, 3, 8])
 def test_the_expected_number_of_updates_is_that_of_the_training(accumulate, updates):
     options = TrainingOptions(updates=updates, epochs=3, loss=LOSS, batch_size=4, accumulate=accumulate)
     training = Training(regressor(), arrays(22), options)
@@ -98,8 +99,8 @@ ENDINGS = {
 }
 
 
-@pytest.mark.parametrize("restored", [True, False], ids=["restored", "run again"])
-@pytest.mark.parametrize("ending", ENDINGS)
+@loop_over("restored", [True, False], ids=["restored", "run again"])
+@loop_over("ending", ENDINGS)
 def test_a_finished_training_is_over(ending, restored):
     """The state of the last update, or the same training, makes no update, and has the weights that `keep` names."""
     x, noise = arrays()[0], np.random.default_rng(5).normal(size=(20, 5, 1))

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.models import TrainingBuffers
@@ -151,7 +152,7 @@ def test_none_and_false_do_not(value):
     assert gc.fit(model_of(), TASK, 5, callbacks=[lambda moment: value], **OPTIONS).updates == 5
 
 
-@pytest.mark.parametrize("value", [1, 0, 0.5, "stop", [True], [], np.ones(2)])
+@loop_over("value", [1, 0, 0.5, "stop", [True], [], np.ones(2)])
 def test_any_other_value_is_refused(value):
     with pytest.raises(TypeError, match="a callback must return True, which ends the training, False or None, got"):
         gc.fit(model_of(), TASK, 5, callbacks=[lambda moment: None, lambda moment: value], **OPTIONS)

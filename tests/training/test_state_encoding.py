@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from training_cases import copy_model, copy_task
 
 from glasscell import tensor_files
@@ -98,7 +99,7 @@ Local = namedtuple("Local", "a")
 Local.__qualname__ = "Other"
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("value", "text"),
     [
         ([object()], r"state.0 must be arrays, numbers, text.*, got <object"),
@@ -148,7 +149,7 @@ def test_a_changed_state_is_decoded_or_refused(rng):
             refused += 1
 
 
-@pytest.mark.parametrize(
+@loop_over(
     "content",
     [
         {"a": {"$": "named tuple", "module": "os", "name": "system", "items": ["true"]}},

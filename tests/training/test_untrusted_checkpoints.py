@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell import checkpoint
@@ -88,7 +89,7 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize(("change", "message"), CHANGES.values(), ids=list(CHANGES))
+@loop_over(("change", "message"), CHANGES.values(), ids=list(CHANGES))
 def test_a_state_that_does_not_fit_is_refused(change: Any, message: str, saved: Any, tmp_path: Path) -> None:
     header, tensors = copy.deepcopy(saved)
     change(header["config"]["state"], tensors)

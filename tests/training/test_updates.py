@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.core.norms import clip_by_global_norm
@@ -327,7 +328,7 @@ def test_the_history_comes_back_from_its_file(tmp_path):
 # What is refused
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("options", "error", "parts"),
     [
         ({"updates": 0}, ValueError, ["updates", "1", "0"]),

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell import LSTM, LSTMState
 from glasscell.weight_layouts.pytorch import from_torch, to_torch
@@ -90,7 +91,7 @@ def test_all_kinds_of_tensors(torch, rng):
         LSTM.from_torch(module)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("changes", "words"),
     [
         ({"weight_hh_l1": None}, ["'weight_hh_l1'", "(16, 4)", "missing"]),

@@ -4,6 +4,7 @@ import warnings
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.convert import keras as files
 from glasscell.convert.keras.kinds import NESTED, STATELESS, SUPPORTED, WEIGHTED
@@ -187,7 +188,7 @@ def refused(tmp_path, layers, words):
         files.save(Sequential(layers), tmp_path / "m.keras")
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("layers", "words"),
     [
         (

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.convert import keras as files
 from glasscell.convert.keras.architecture import MAX_LAYERS, parse_model
@@ -125,7 +126,7 @@ GRAPHS = {
 REFUSED = {**MODELS, **{f"a graph with {name}": entry for name, entry in GRAPHS.items()}}
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@loop_over("name", REFUSED)
 def test_what_is_no_sequence_of_layers_is_refused_by_name(name):
     model, words = REFUSED[name]
     with pytest.raises(ValueError, match=words):

@@ -5,6 +5,7 @@ import zipfile
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.convert import keras as files
@@ -85,7 +86,7 @@ WEIGHTS = {
 REFUSED = {**SETTINGS, **WEIGHTS}
 
 
-@pytest.mark.parametrize("name", REFUSED)
+@loop_over("name", REFUSED)
 def test_what_no_layer_has_is_refused_by_name(name, old_file, tmp_path):
     (layers, weights), words = REFUSED[name]
     path = old_file(tmp_path / "m.h5", layers, {"l": weights}, "2.4.0")
@@ -201,7 +202,7 @@ def test_weights_of_another_model_are_refused(layers, words, h5py, tmp_path):
 CONFIG = {"class_name": "Sequential", "config": {"layers": [wrapped("Dense", units=2)]}}
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("datasets", "words"),
     [
         ({"other/x": 0}, "it contains no Keras layers"),

@@ -2,11 +2,12 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.convert.onnx import run_lstm
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("attributes", "error", "message"),
     [
         ({"output_sequence": 1}, ValueError, "attributes must be among activation_alpha, .*, got 'output_sequence'"),
@@ -67,7 +68,7 @@ def zeros(*shape, dtype=np.float64):
     return np.zeros(shape, dtype)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("changed", "error", "message"),
     [
         (

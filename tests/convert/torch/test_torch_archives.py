@@ -7,12 +7,13 @@ import zipfile
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from torch_file_builders import SIX, archive, both, integer, name, peak, refusal, stream, tensor, text
 
 from glasscell.convert.torch.files import read
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("opcodes", "part"),
     [
         (tensor([7], [1]), "shape (7,), strides (1,) and offset 0 outside its storage '0' of 6"),
@@ -64,7 +65,7 @@ def test_a_tensor_that_does_not_fit_its_storage_is_refused(opcodes, part, file):
         assert peak(file) < 2**20
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("storages", "part"),
     [
         ([], "does not contain its storage '0'"),
@@ -84,7 +85,7 @@ def test_storages_of_a_stream_that_do_not_fit_are_refused(storages, part, file):
     assert part in refusal(file)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("entries", "part"),
     [
         ({"storages": {}}, "does not contain its storage '0'"),
@@ -149,7 +150,7 @@ def patched(content, entry, at, value):
     return content[: place + at] + value + content[place + at + len(value) :]
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("at", "value", "part"),
     [
         (8, b"\x01\x00", "encrypted"),

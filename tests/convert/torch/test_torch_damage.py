@@ -6,6 +6,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from torch_file_builders import (
     FORMATS,
     ORDERED,
@@ -75,7 +76,7 @@ BOMBS = {
 }
 
 
-@pytest.mark.parametrize("opcodes", BOMBS.values(), ids=BOMBS)
+@loop_over("opcodes", BOMBS.values(), ids=BOMBS)
 def test_a_pickle_that_is_too_much_or_too_little_is_refused(opcodes, file):
     for content in both(opcodes):
         file.write_bytes(content)
@@ -171,7 +172,7 @@ def test_no_file(tmp_path):
         assert str(path) in str(caught.value)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     "content",
     [
         b"",

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from torch_file_builders import (
     FORMATS,
     ORDERED,
@@ -65,7 +66,7 @@ def test_no_code_runs(protocol, how, tmp_path, file):
     assert victim.exists()
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("opcodes", "part"),
     [
         (text("torch") + b"N\x930N", "a name that is not text"),

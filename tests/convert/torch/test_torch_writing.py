@@ -5,6 +5,7 @@ from collections import OrderedDict
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from torch_file_builders import FORMATS, assert_same, contents, saved
 
 from glasscell.convert.torch.files import read, write
@@ -74,7 +75,7 @@ def test_scalars_of_numpy_are_tensors(file):
     assert_same(read(file), OrderedDict(a=np.array(2, np.float32), b=np.array(3.0), c=np.array(True)))
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("value", "part"),
     [
         (np.zeros(2, complex), "weights['a'][1] must have a dtype that PyTorch's files support, got complex128"),
