@@ -46,10 +46,19 @@ def writing(figure, row):
     return {(round(text.get_position()[1]), round(text.get_position()[0])): text for text in axes.texts}
 
 
-@pytest.mark.parametrize("task", TASKS, ids=str)
-def test_the_picture_shows_the_tape(task, rng):
+@pytest.fixture(scope="module", params=TASKS, ids=str)
+def drawn(request):
+    """A model of random weights, bits, and their picture: drawn once, for tests that only read it."""
+    task, seed = request.param, [request.config.getoption("--seed"), request.param_index]
+    print(f"numpy.random.default_rng({seed})")
+    rng = np.random.default_rng(seed)
     model, bits = random_model(rng, task), rng.integers(2, size=task.width)
-    shown = images(plot_gates(model, bits))
+    return model, bits, plot_gates(model, bits)
+
+
+def test_the_picture_shows_the_tape(drawn):
+    model, bits, figure = drawn
+    task, shown = model.task, images(figure)
     batch = task.make_batch([bits[None]], np.float64)
     logits, _, tape = model.forward(batch.inputs)
     top = tape.lstm.layers[-1]
@@ -65,11 +74,9 @@ def test_the_picture_shows_the_tape(task, rng):
     assert np.isnan(shown["output"][:, ~asked]).all()
 
 
-@pytest.mark.parametrize("task", TASKS, ids=str)
-def test_bits_are_written_on_input_and_output(task, rng):
-    model, k = random_model(rng, task), task.bits_per_step
-    bits = rng.integers(2, size=task.width)
-    figure, copied = plot_gates(model, bits), model.copy(bits)
+def test_bits_are_written_on_input_and_output(drawn):
+    model, bits, figure = drawn
+    task, k, copied = model.task, model.task.bits_per_step, model.copy(bits)
     first = task.width // k + 1 if task.mode == "recall" else 0
     shown, answered = writing(figure, "input"), writing(figure, "output")
     for place, (bit, back) in enumerate(zip(bits, copied, strict=True)):
@@ -380,7 +387,7 @@ from glasscell import CopyLSTM
 from glasscell.trace.figures import plot_gates
 from glasscell.trace.figures.style import colors_of
 assert "matplotlib" not in sys.modules
-plot_gates(CopyLSTM(4), [1, 0, 1]).savefig(sys.argv[1])
+plot_gates(CopyLSTM(4), [1, 0, 1]).savefig(sys.argv[1], dpi=20)
 assert "matplotlib.figure" in sys.modules
 assert "matplotlib.pyplot" not in sys.modules
 """
