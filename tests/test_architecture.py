@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
+from case_loops import loop_over
 
 import glasscell
 
@@ -85,7 +85,7 @@ def test_every_package_has_its_place() -> None:
     assert {package_of(module) for module in MODULES} - {None} <= set(ORDER)
 
 
-@pytest.mark.parametrize("package", ORDER)
+@loop_over("package", ORDER)
 def test_no_package_imports_a_higher_one(package: str) -> None:
     below = ORDER[: ORDER.index(package) + 1]
     upward = [

@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.core.blocking import BLOCK_SIZE, SHORT_VECTOR, parts
 from glasscell.core.norms import all_finite, clip_by_global_norm, global_norm, sum_of_squares, vector_norms
 
 
-@pytest.mark.parametrize("scale", [1e-44, 1e-38, 3e-23, 1e-20, 1.0, 1e19, 1.9e19, 1e30, 1e37])
-@pytest.mark.parametrize("size", [1, 7, BLOCK_SIZE + 3])
+@loop_over("scale", [1e-44, 1e-38, 3e-23, 1e-20, 1.0, 1e19, 1.9e19, 1e30, 1e37])
+@loop_over("size", [1, 7, BLOCK_SIZE + 3])
 def test_norms_of_float32_match_float64(scale, size, rng):
     vector = (rng.uniform(0.5, 1.5, size=size) * scale).astype(np.float32)
     expected = np.linalg.norm(vector.astype(np.float64))

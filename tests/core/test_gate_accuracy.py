@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.core import cell, losses, lstm, lstm_inference, numba_engine, variants
@@ -121,7 +122,7 @@ EVALUATED = [
 
 
 @every_dtype
-@pytest.mark.parametrize("evaluated", EVALUATED)
+@loop_over("evaluated", EVALUATED)
 def test_sigmoid_and_tanh_are_exact_to_4_units_in_the_last_place(evaluated, dtype, rng):
     z = arguments(rng, dtype)
     if evaluated is of_the_compiled_code_for_one_sequence:
@@ -224,9 +225,9 @@ def outputs_of(model, x):
     }
 
 
-@pytest.mark.parametrize("options", [{}, {"peepholes": True}], ids=["plain", "general"])
+@loop_over("options", [{}, {"peepholes": True}], ids=["plain", "general"])
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(("dtype", "kind"), CASES)
+@loop_over(("dtype", "kind"), CASES)
 def test_outputs_of_a_nearly_closed_gate_have_full_precision(dtype, kind, engine, options, rng):
     model, kernel, x = layer(dtype, kind, engine, rng, **options)
     if options:
@@ -240,9 +241,9 @@ def test_outputs_of_a_nearly_closed_gate_have_full_precision(dtype, kind, engine
         assert error.max() <= bound, (name, error.max() / bound)
 
 
-@pytest.mark.parametrize("options", [{}, {"peepholes": True}], ids=["plain", "general"])
+@loop_over("options", [{}, {"peepholes": True}], ids=["plain", "general"])
 @pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize(("dtype", "kind"), [case for case in CASES if case[0] is np.float32])
+@loop_over(("dtype", "kind"), [case for case in CASES if case[0] is np.float32])
 def test_gradients_through_a_nearly_closed_gate_are_precise(dtype, kind, engine, options, rng):
     """Row by row of the kernel: those of a gate that is shut are so small that in a norm of all they are not seen."""
     model, _, x = layer(dtype, kind, engine, rng, **options)

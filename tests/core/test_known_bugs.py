@@ -251,8 +251,8 @@ def test_classes_out_of_range_are_named_with_the_range(targets, least, most):
         losses.categorical_cross_entropy(np.zeros((2, 5)), np.array(targets))
 
 
-@pytest.mark.parametrize("shape", [(), (1,), (1, 1), (3,), (1, 3), (2, 1), (2, 3)])
-@pytest.mark.parametrize("factor", [1.0, 0.25, 3.0])
+@loop_over("shape", [(), (1,), (1, 1), (3,), (1, 3), (2, 1), (2, 3)])
+@loop_over("factor", [1.0, 0.25, 3.0])
 def test_a_loss_does_not_depend_on_the_scale_of_the_weights(factor, shape, rng):
     outputs, targets, weights = rng.normal(size=(2, 3)), rng.normal(size=(2, 3)), rng.uniform(0.5, 1, size=shape)
     full = np.broadcast_to(weights, (2, 3))

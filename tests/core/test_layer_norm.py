@@ -10,8 +10,8 @@ DTYPES = [np.float32, np.float64]
 SHAPES = [(3, 2), (7, 1), (4, 5, 3), (2, 3, 4, 2)]
 
 
-@pytest.mark.parametrize("shape", SHAPES)
-@pytest.mark.parametrize("size", [1e-3, 1, 1e6])
+@loop_over("shape", SHAPES)
+@loop_over("size", [1e-3, 1, 1e6])
 def test_mean_0_and_variance_1(size, shape, rng):
     """Without ε exactly; and the scale is what made it so."""
     a = size * (rng.normal(size=shape) + 3 * rng.normal(size=(*shape[:-2], 1, shape[-1])))

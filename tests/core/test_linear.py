@@ -4,6 +4,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.core import linear
 from glasscell.core.buffers import BufferPool
@@ -38,9 +39,9 @@ def test_every_column_is_transformed(T, B, rng):
         np.testing.assert_allclose(y[t, :, b], weight @ x[t, :, b] + bias, rtol=0, atol=1e-13)
 
 
-@pytest.mark.parametrize(("T", "B"), SIZES)
-@pytest.mark.parametrize("O", [1, 2])
-@pytest.mark.parametrize("which", range(3), ids=["weight", "bias", "x"])
+@loop_over(("T", "B"), SIZES)
+@loop_over("O", [1, 2])
+@loop_over("which", range(3), ids=["weight", "bias", "x"])
 def test_backward_is_the_derivative(which, O, T, B, slope, rng):
     *arguments, dy = problem(rng, T, B, O=O)
     direction = rng.normal(size=arguments[which].shape)
@@ -73,8 +74,8 @@ def test_products_of_steps_are_summed_in_groups(of_steps, lengths, monkeypatch, 
     assert buffers.taken == [("products", (length, 4, 3)) for length in lengths]
 
 
-@pytest.mark.parametrize(("T", "B", "M", "N"), [*((T, B, 4, 3) for T, B in SIZES), (4, 64, 128, 300)])
-@pytest.mark.parametrize("layout", [(1, 0, 2), (2, 0, 1), (0, 2, 1)])
+@loop_over(("T", "B", "M", "N"), [*((T, B, 4, 3) for T, B in SIZES), (4, 64, 128, 300)])
+@loop_over("layout", [(1, 0, 2), (2, 0, 1), (0, 2, 1)])
 def test_the_layout_in_memory_changes_nothing(layout, T, B, M, N, rng):
     """Rows of all steps side by side, sequence by sequence, and what was transposed."""
     a, b, matrix = rng.normal(size=(T, M, B)), rng.normal(size=(T, N, B)), rng.normal(size=(N, M))
@@ -95,8 +96,8 @@ def test_reused_buffers_change_no_result(rng):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.parametrize(("O", "I", "B"), [(2, 5, 3), (40, 5, 1), (4, 1, 6), (40, 3, 20)])
-@pytest.mark.parametrize("layout", [(0, 1, 2), (1, 0, 2), (0, 2, 1)])
+@loop_over(("O", "I", "B"), [(2, 5, 3), (40, 5, 1), (4, 1, 6), (40, 3, 20)])
+@loop_over("layout", [(0, 1, 2), (1, 0, 2), (0, 2, 1)])
 def test_products_in_kept_memory_have_the_same_bits(layout, O, I, B, rng):
     """Whatever an earlier product left there, and in each order of the axes in memory."""
     buffers = BufferPool()

@@ -150,8 +150,8 @@ def test_the_block_size_changes_no_result(steps, together, monkeypatch, rng):
 # Backward is the derivative of forward
 
 
-@pytest.mark.parametrize(("T", "I", "H", "B"), [(1, 3, 4, 2), (9, 2, 5, 3), (5, 12, 2, 4), (4, 3, 5, 20)])
-@pytest.mark.parametrize("name", ["kernel", "x", "h0", "c0"])
+@loop_over(("T", "I", "H", "B"), [(1, 3, 4, 2), (9, 2, 5, 3), (5, 12, 2, 4), (4, 3, 5, 20)])
+@loop_over("name", ["kernel", "x", "h0", "c0"])
 def test_backward_is_the_derivative_in_every_argument(name, T, I, H, B, slope, rng):
     problem = random_problem(rng, T, I, H, B)
     direction = rng.normal(size=getattr(problem, name).shape)

@@ -1,7 +1,7 @@
 """Inference without a tape returns the same bits as the forward pass, in NumPy's engine."""
 
 import numpy as np
-import pytest
+from case_loops import loop_over
 
 from glasscell.core import lstm, lstm_inference
 from glasscell.core.buffers import BufferPool
@@ -9,8 +9,8 @@ from glasscell.core.buffers import BufferPool
 SHAPES = [(0, 3, 4, 2), (1, 3, 4, 2), (7, 3, 4, 1), (7, 3, 4, 5), (30, 1, 8, 1), (2, 2, 1, 3), (5, 4, 3, 0)]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("T", "I", "H", "B"), SHAPES)
+@loop_over("dtype", [np.float32, np.float64])
+@loop_over(("T", "I", "H", "B"), SHAPES)
 def test_outputs_and_final_state_match_the_tape(T, I, H, B, dtype, rng):
     kernel, x = rng.normal(size=(4 * H, H + I + 1)).astype(dtype), rng.normal(size=(T, I, B)).astype(dtype)
     h0, c0 = rng.normal(size=(2, H, B)).astype(dtype)

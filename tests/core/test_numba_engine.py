@@ -13,6 +13,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.core import lstm, lstm_inference, numba_engine
@@ -60,8 +61,8 @@ def problem_of(rng, T, I, H, B, dtype):
     return problem
 
 
-@pytest.mark.parametrize(("dtype", "forward_bound", "gradient_bound"), DTYPES)
-@pytest.mark.parametrize(("T", "I", "H", "B"), SIZES)
+@loop_over(("dtype", "forward_bound", "gradient_bound"), DTYPES)
+@loop_over(("T", "I", "H", "B"), SIZES)
 def test_tapes_and_gradients_match_numpy(T, I, H, B, dtype, forward_bound, gradient_bound, rng):
     problem = problem_of(rng, T, I, H, B, dtype)
     dc = rng.normal(size=problem.dh.shape).astype(dtype)
@@ -73,8 +74,8 @@ def test_tapes_and_gradients_match_numpy(T, I, H, B, dtype, forward_bound, gradi
         laws.assert_near(engine.backward(tape, *problem[4:], dc=dc), expected, gradient_bound)
 
 
-@pytest.mark.parametrize("dtype", laws.DTYPES)
-@pytest.mark.parametrize(("T", "I", "H", "B"), SIZES)
+@loop_over("dtype", laws.DTYPES)
+@loop_over(("T", "I", "H", "B"), SIZES)
 def test_inference_matches_the_forward_pass_with_a_tape(T, I, H, B, dtype, poison, rng):
     problem = problem_of(rng, T, I, H, B, dtype)
     tape, buffers = numba_engine.forward(*problem[:4]), BufferPool()

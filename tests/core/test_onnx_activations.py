@@ -95,7 +95,7 @@ def test_the_derivative_is_the_slope(name, alpha, beta, slope, rng):
     np.testing.assert_allclose(activated.derivative(z, activated.function(z)), numeric, rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("name", "alpha", "beta", "at", "flat"),
     [
         ("Relu", None, None, 0, 0),
@@ -107,7 +107,7 @@ def test_the_derivative_is_the_slope(name, alpha, beta, slope, rng):
         ("Selu", None, None, 0, 1.0507009873554805 * 1.6732632423543772),
     ],
 )
-@pytest.mark.parametrize("dtype", DTYPES)
+@loop_over("dtype", DTYPES)
 def test_at_a_kink_the_derivative_is_that_of_the_flat_side(dtype, name, alpha, beta, at, flat):
     activated, z = activation(name, alpha, beta), np.array([at], dtype)
     assert activated.derivative(z, activated.function(z)) == dtype(flat)
@@ -286,7 +286,7 @@ def test_a_parameter_must_be_a_number(value):
         activation("Elu", value)
 
 
-@pytest.mark.parametrize("name", [*ACTIVATIONS, *EXTRA_ACTIVATIONS])
+@loop_over("name", [*ACTIVATIONS, *EXTRA_ACTIVATIONS])
 def test_copies_compute_the_same(name, rng):
     original, z = activation(name), rng.normal(size=9)
     for copied in (pickle.loads(pickle.dumps(original)), deepcopy(original)):  # noqa: S301 - written in this line

@@ -124,7 +124,7 @@ def run(optimizer, vector, gradients):
 
 
 @each_case
-@pytest.mark.parametrize("steps", [0, 1, 2, 5])
+@loop_over("steps", [0, 1, 2, 5])
 def test_updates_match_the_algorithm(case, steps, rng):
     vector, gradients = rng.normal(size=7), rng.normal(size=(steps, 7))
     algorithm, hyperparameters = case.by_hand
@@ -147,7 +147,7 @@ def test_a_rate_for_one_update_overrides_the_configured_rate(case, rng):
 
 
 @each_case
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@loop_over("dtype", [np.float32, np.float64])
 def test_updates_are_in_place_and_preserve_the_gradient(case, dtype, rng):
     vector, gradient = rng.normal(size=(2, 7)).astype(dtype)
     gradient.flags.writeable = False

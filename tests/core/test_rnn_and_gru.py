@@ -4,6 +4,7 @@ import inspect
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.core import gru, rnn
 from glasscell.core.activations import sigmoid
@@ -44,8 +45,8 @@ def step(name, weights, x, h):
     return (1 - z) * n + z * h
 
 
-@pytest.mark.parametrize("lengths", LENGTHS, ids=["all steps", "lengths", "short lengths"])
-@pytest.mark.parametrize("name", CELLS)
+@loop_over("lengths", LENGTHS, ids=["all steps", "lengths", "short lengths"])
+@loop_over("name", CELLS)
 def test_forward_is_the_equations_step_by_step(name, lengths, rng):
     cell, options, weights = of_cell(name, rng)
     x, h = rng.normal(size=(T, I, B)), rng.normal(size=(H, B))
@@ -63,8 +64,8 @@ def test_forward_is_the_equations_step_by_step(name, lengths, rng):
         np.testing.assert_allclose(np.tanh(tape.a[:, 2 * H :]), tape.n, atol=1e-14)
 
 
-@pytest.mark.parametrize("lengths", LENGTHS, ids=["all steps", "lengths", "short lengths"])
-@pytest.mark.parametrize("name", CELLS)
+@loop_over("lengths", LENGTHS, ids=["all steps", "lengths", "short lengths"])
+@loop_over("name", CELLS)
 def test_all_gradients_are_those_of_finite_differences(name, lengths, rng):
     cell, options, weights = of_cell(name, rng)
     x, h0 = rng.normal(size=(T, I, B)), rng.normal(size=(H, B))

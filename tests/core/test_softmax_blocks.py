@@ -79,8 +79,8 @@ def test_a_target_out_of_range_is_refused_before_anything_is_written(targets, rn
     np.testing.assert_array_equal(z, before)
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize(("T", "B", "O"), [(6, 5, 70), (1, 3, 64), (2, 1, 64), (4, 2, 300), (3, 40, 128), (0, 2, 64)])
+@loop_over("dtype", [np.float32, np.float64])
+@loop_over(("T", "B", "O"), [(6, 5, 70), (1, 3, 64), (2, 1, 64), (4, 2, 300), (3, 40, 128), (0, 2, 64)])
 def test_a_wide_map_in_rows_equals_that_of_columns(T, B, O, dtype, rng):
     weight, bias, x, dy = (rng.normal(size=shape).astype(dtype) for shape in [(O, 9), (O,), (T, 9, B), (T, O, B)])
     tolerance = 200 * float(np.finfo(dtype).eps)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from variant_problems import ALL, GATES, NORMS, Random, arrays_of, assert_equal, assert_near, backward, by_name, forward
 
 from glasscell.core import lstm, variants
@@ -144,7 +145,7 @@ def assert_is_the_equations(p, tape, tolerance=1e-11):
     assert_near({name: getattr(tape, name) for name in expected}, expected, tolerance)
 
 
-@pytest.mark.parametrize("k", range(180))
+@loop_over("k", range(180))
 def test_every_quantity_of_every_step_matches_the_equations(k, rng):
     """All sixteen pairs of normalisation and gates in turn, and each activation in each place."""
     draw = Random(rng)
@@ -168,8 +169,8 @@ def test_epsilon_is_that_of_the_configuration(layer_norm, epsilon, rng):
     assert_is_the_equations(p, forward(p))
 
 
-@pytest.mark.parametrize("gates", GATES, ids=str)
-@pytest.mark.parametrize("layer_norm", NORMS)
+@loop_over("gates", GATES, ids=str)
+@loop_over("layer_norm", NORMS)
 def test_sizes_of_1_match_the_equations(layer_norm, gates, rng):
     """One unit, one input, one sequence; of one row alone the normalised value is 0."""
     p = Random(rng).problem(smallest=(3, 1, 1, 1, 1), spread=0, layer_norm=layer_norm, **gates)

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from variant_problems import (
     ALL,
     GATES,
@@ -60,7 +61,7 @@ def error_of_slope(p, directions, slope, step=1e-4):
     return abs(result - numeric) / size if size else abs(numeric)
 
 
-@pytest.mark.parametrize("k", range(72))
+@loop_over("k", range(72))
 def test_backward_is_the_derivative_along_any_direction(k, slope, rng):
     """All arguments at once; half of the problems with kinks, none of which may lie within the difference."""
     draw = Random(rng)
@@ -74,9 +75,9 @@ def test_backward_is_the_derivative_along_any_direction(k, slope, rng):
     assert error <= 1e-7
 
 
-@pytest.mark.parametrize("layer_norm", NORMS)
-@pytest.mark.parametrize("gates", GATES, ids=str)
-@pytest.mark.parametrize("projection_bias", [True, False])
+@loop_over("layer_norm", NORMS)
+@loop_over("gates", GATES, ids=str)
+@loop_over("projection_bias", [True, False])
 def test_backward_is_the_derivative_in_every_argument(projection_bias, gates, layer_norm, slope, rng):
     """One after the other, with all kinds of weights there."""
     draw = Random(rng)

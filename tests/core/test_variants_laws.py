@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from variant_problems import (
     DTYPES,
     NORMS,
@@ -46,8 +47,8 @@ def test_results_permute_with_the_batch(layer_norm, rng):
     assert_near(by_name(backward(other, other_tape)), expected, 1e-11)
 
 
-@pytest.mark.parametrize("layer_norm", NORMS)
-@pytest.mark.parametrize("at", [0, 1, 3])
+@loop_over("layer_norm", NORMS)
+@loop_over("at", [0, 1, 3])
 def test_two_halves_with_carried_state_equal_the_whole(at, layer_norm, rng):
     p = some(rng, layer_norm=layer_norm, ragged=False)
 
@@ -85,8 +86,8 @@ def test_later_steps_have_no_influence(layer_norm, rng):
     assert not gradient.dx[3:].any()
 
 
-@pytest.mark.parametrize("layer_norm", NORMS)
-@pytest.mark.parametrize("names", [("Sigmoid", "Tanh"), ("Relu", "Affine"), ("Softplus",)])
+@loop_over("layer_norm", NORMS)
+@loop_over("names", [("Sigmoid", "Tanh"), ("Relu", "Affine"), ("Softplus",)])
 def test_steps_after_the_end_have_no_effect(names, layer_norm, rng):
     """A sequence that ends early is one without the steps behind: outputs, states, and all gradients."""
     p = some(rng, names=names, smallest=(5, 2, 3, 2, 4), layer_norm=layer_norm, ragged=True)

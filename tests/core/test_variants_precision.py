@@ -34,7 +34,7 @@ def test_the_tape_is_independent_of_the_arguments(rng):
     assert_equal(by_name(backward(p, tape)), gradient)
 
 
-@pytest.mark.parametrize("k", range(44))
+@loop_over("k", range(44))
 def test_float32_is_preserved_and_close_to_float64(k, rng):
     """In all that the tape holds and all gradients: a sum with one float64 would show in the dtype."""
     draw = Random(rng, np.float32)

@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.data import LeastSquaresAR, SeasonalNaive, SeriesTransformation, WindowData
 from glasscell.data.series import evaluation
 from glasscell.data.series.features import Observations, SeriesFeatures
 
 
-@pytest.mark.parametrize("log", [False, True])
-@pytest.mark.parametrize("differences", [(), (1,), (7,), (7, 1), (1, 1), (3, 2, 1)])
+@loop_over("log", [False, True])
+@loop_over("differences", [(), (1,), (7,), (7, 1), (1, 1), (3, 2, 1)])
 def test_differences_invert(rng, log, differences):
     y = np.exp(rng.normal(size=(40, 2)))
     transformation = SeriesTransformation(log, differences)

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.data import read_series
 from glasscell.data.series.times import time_axis
@@ -36,7 +37,7 @@ def test_decimal_commas_and_a_byte_order_mark(write):
     assert series.label(3) == "2024-04-30"
 
 
-@pytest.mark.parametrize(
+@loop_over(
     ("times", "step", "following"),
     [
         (["1749", "1750"], "1", "1751"),

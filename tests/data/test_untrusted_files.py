@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell import limits
 from glasscell.cli.inputs import numbers_of
@@ -121,7 +122,7 @@ HEADERS = {
 }
 
 
-@pytest.mark.parametrize("header", HEADERS.values(), ids=list(HEADERS))
+@loop_over("header", HEADERS.values(), ids=list(HEADERS))
 def test_headers_of_arrays_that_cannot_be_right(header: str, tmp_path: Path) -> None:
     content = described(header, bytes(8))
     path = archive(tmp_path / "a.npz", x=content, y=packed(np.arange(3)))

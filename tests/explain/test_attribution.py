@@ -6,6 +6,7 @@ from copy import deepcopy
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from explained_models import ALL_MODELS, FEATURE_MODELS, VOCABULARY, B, I, T, inputs_of, model_of, with_random_weights
 
 import glasscell as gc
@@ -136,7 +137,7 @@ def test_gradients_equal_finite_differences(kind, rng):
     assert np.abs(expected).max() > 1e-3
 
 
-@pytest.mark.parametrize("kind", ALL_MODELS)
+@loop_over("kind", ALL_MODELS)
 def test_attributions_add_up_to_the_difference_of_the_outputs(kind, rng):
     model, x = model_of(kind), inputs_of(kind, rng)
     result = explain.integrated_gradients(model, x, output="sum")
@@ -155,7 +156,7 @@ def test_attributions_add_up_to_the_difference_of_the_outputs(kind, rng):
     assert f"completeness error {result.completeness_error.max():.2g}" in repr(result)
 
 
-@pytest.mark.parametrize("kind", ALL_MODELS)
+@loop_over("kind", ALL_MODELS)
 def test_one_sequence_has_the_attributions_that_it_has_in_a_batch(kind, rng):
     model, x = model_of(kind), inputs_of(kind, rng)
     for function in (explain.integrated_gradients, explain.gradient_times_input):
@@ -165,7 +166,7 @@ def test_one_sequence_has_the_attributions_that_it_has_in_a_batch(kind, rng):
             np.testing.assert_allclose(getattr(single, name), getattr(batch, name)[1], atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in ALL_MODELS if kind != "convolution"])
+@loop_over("kind", [kind for kind in ALL_MODELS if kind != "convolution"])
 def test_a_sequence_in_a_padded_batch_has_the_attributions_that_it_has_alone(kind, rng):
     model, x = model_of(kind), inputs_of(kind, rng)
     lengths = np.array([T, 2, 4, 1 if kind == "mean" else 0])  # no steps have no mean

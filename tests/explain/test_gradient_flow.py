@@ -70,7 +70,7 @@ def test_parts_equal_those_of_the_cell_by_hand(rng):
     assert np.abs(expected_c).max(axis=(1, 2)).min() > 0  # every part but the last has a path
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@loop_over("kind", KINDS)
 def test_parts_add_up_to_the_gradients_of_the_trace(kind, rng):
     lstm, x = lstm_of(kind), rng.normal(size=(T, I))
     d_outputs = rng.normal(size=(T, lstm.output_size))
@@ -90,7 +90,7 @@ def test_parts_add_up_to_the_gradients_of_the_trace(kind, rng):
             np.testing.assert_allclose(sum(flow.local), layer.d_c, atol=1e-14)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@loop_over("kind", KINDS)
 def test_a_part_is_multiplied_once_for_each_crossing(kind, rng):
     """With W_h times a in the backward pass alone, the part of n crossings is multiplied by aⁿ."""
     lstm, x = lstm_of(kind), rng.normal(size=(T, I))
@@ -161,7 +161,7 @@ def test_shares_add_up_to_one_and_norms_are_those_of_the_parts(rng):
     assert repr(flow).startswith("GradientFlow(l0, 6×4: 0, 1, 2, 3, 4, more than 4 crossings, error ")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@loop_over("kind", KINDS)
 def test_sources_add_up_and_are_flows_of_single_outputs(kind, rng):
     if kind == "multiplied directions":  # the gradient of a direction is that of the outputs times the other's values
         return
@@ -263,9 +263,9 @@ UNDER = {
 }
 
 
-@pytest.mark.parametrize("name", UNDER)
-@pytest.mark.parametrize("options", [{}, {"lengths": [T, T - 2]}], ids=["all", "lengths"])
-@pytest.mark.parametrize("reverse", [False, True])
+@loop_over("name", UNDER)
+@loop_over("options", [{}, {"lengths": [T, T - 2]}], ids=["all", "lengths"])
+@loop_over("reverse", [False, True])
 def test_parts_under_interventions_add_up_to_the_gradient_of_the_trace(name, options, reverse):
     rng = np.random.default_rng(4)
     lstm = gc.LSTM(I, H, bidirectional=True, dtype=np.float64)

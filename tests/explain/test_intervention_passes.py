@@ -182,7 +182,7 @@ def is_refused(symbol: str, options: dict[str, Any]) -> bool:
     return any(symbol == one and name in other and value != "tflite" for one, other in REFUSALS)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=str)
+@loop_over("options", OPTIONS, ids=str)
 def test_gradients_with_each_option_equal_finite_differences(options):
     layer, (x,) = lstm(**options), arrays((B, T, I))
     given, weights = {"lengths": np.array([4, 6, 1])}, layer.parameters.vector.copy()

@@ -22,8 +22,8 @@ def options_of(kind):
     return {"final": {"output": 1}, "numbers": {"output": 0, "step": 4}}.get(kind, {"output": 1, "step": 4})
 
 
-@pytest.mark.parametrize("window", [1, 3, T])
-@pytest.mark.parametrize("kind", KINDS)
+@loop_over("window", [1, 3, T])
+@loop_over("kind", KINDS)
 def test_the_effect_of_a_window_is_that_of_replacing_it_by_hand(kind, window, rng):
     model, x = model_of(kind), inputs_of(kind, rng)
     replacement = inputs_of(kind, rng)

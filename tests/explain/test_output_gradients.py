@@ -115,8 +115,8 @@ def test_quantities_of_text_and_labels_and_numbers(rng):
 # Matrices
 
 
-@pytest.mark.parametrize("kind", ["steps", "stacked", "final", "gru", "numbers", "text"])
-@pytest.mark.parametrize("lengths", [None, [T, 2, 4, 3]])
+@loop_over("kind", ["steps", "stacked", "final", "gru", "numbers", "text"])
+@loop_over("lengths", [None, [T, 2, 4, 3]])
 def test_a_matrix_has_the_norms_of_the_gradients_of_its_outputs(kind, lengths, rng):
     model, x = model_of(kind), inputs_of(kind, rng)
     valid = np.arange(T) < np.array(lengths or [T] * B)[:, None]

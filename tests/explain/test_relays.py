@@ -71,8 +71,8 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("layer", [0, -1])
-@pytest.mark.parametrize(
+@loop_over("layer", [0, -1])
+@loop_over(
     ("kind", "ragged"),
     [(kind, ragged) for kind in MODELS for ragged in (False, True) if not (kind == "convolution" and ragged)],
 )

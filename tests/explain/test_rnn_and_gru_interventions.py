@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from intervention_cases import B, H, I, T, cases, changed, check_gradients
 
 import glasscell as gc
@@ -66,7 +67,7 @@ def reference(
 SYMBOLS = [(name, symbol) for name, (cls, _) in LAYERS.items() for symbol in cls.symbols]
 
 
-@pytest.mark.parametrize(("name", "symbol"), SYMBOLS)
+@loop_over(("name", "symbol"), SYMBOLS)
 def test_operations_equal_the_reference_and_finite_differences(name, symbol):
     one, rng = layer(name), np.random.default_rng(5)
     x, h, dy, dh = (rng.normal(size=shape) for shape in ((B, T, I), (1, B, H), (B, T, H), (1, B, H)))

@@ -54,7 +54,7 @@ def check_jacobians(model: Any, x: Any, rng: np.random.Generator) -> None:
     np.testing.assert_allclose(step_map.jacobians(states, columns), expected, rtol=0, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", OPTIONS)
+@loop_over("name", OPTIONS)
 def test_the_jacobian_of_every_option_is_the_derivative(name: str, rng: np.random.Generator) -> None:
     options = {"input_size": I, "hidden_size": H, **OPTIONS[name]}
     check_jacobians(randomize(gc.LSTM(**options, dtype=np.float64), rng), rng.normal(size=I), rng)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.core import losses
@@ -11,9 +12,9 @@ from glasscell.data import Batch
 from glasscell.layers.embedding import add_rows
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("shape", [(4, 3, 5), (4, 3, 1), (1, 2, 5), (3, 5)])
-@pytest.mark.parametrize("layout", ["columns", "rows"])
+@loop_over("dtype", [np.float32, np.float64])
+@loop_over("shape", [(4, 3, 5), (4, 3, 1), (1, 2, 5), (3, 5)])
+@loop_over("layout", ["columns", "rows"])
 def test_dropout_in_a_model_is_that_of_batches(layout, shape, dtype, rng):
     layer, x, d = gc.layers.Dropout(0.4), rng.normal(size=shape).astype(dtype), rng.normal(size=shape).astype(dtype)
     if layout == "rows":
@@ -29,9 +30,9 @@ def test_dropout_in_a_model_is_that_of_batches(layout, shape, dtype, rng):
     assert layer.forward_feature_major(x).outputs is x
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("width", [1, 3])
-@pytest.mark.parametrize("symbols", [[], [2], [0, 1, 2], [4, 4, 4, 4], [3, 0, 3, 4, 0, 3]])
+@loop_over("dtype", [np.float32, np.float64])
+@loop_over("width", [1, 3])
+@loop_over("symbols", [[], [2], [0, 1, 2], [4, 4, 4, 4], [3, 0, 3, 4, 0, 3]])
 def test_rows_are_added_to_those_of_their_symbols(symbols, width, dtype, rng):
     table, rows = rng.normal(size=(5, width)).astype(dtype), rng.normal(size=(len(symbols), width)).astype(dtype)
     expected = table.astype(np.float64)

@@ -133,7 +133,7 @@ def test_a_permuted_batch_gives_permuted_results(rng):
 
 @each_stack
 @each_start
-@pytest.mark.parametrize("chunks", [[5], [1] * 5, [2, 3], [0, 4, 0, 1, 0]], ids=str)
+@loop_over("chunks", [[5], [1] * 5, [2, 3], [0, 4, 0, 1, 0]], ids=str)
 def test_a_stream_is_the_whole_sequence(chunks, num_layers, learned, rng):
     """Forward with the state handed on, and backward with its gradient handed back."""
     lstm = random_lstm(rng, num_layers, learned)
@@ -183,7 +183,7 @@ def test_a_stack_is_its_layers_one_after_another(num_layers, rng):
 @each_stack
 @each_start
 @each_dtype
-@pytest.mark.parametrize("shape", [(B, 0, I), (0, T, I), (0, 0, I), (0, I)], ids=str)
+@loop_over("shape", [(B, 0, I), (0, T, I), (0, 0, I), (0, I)], ids=str)
 def test_no_steps_or_no_sequences(shape, num_layers, learned, dtype, rng):
     lstm = random_lstm(rng, num_layers, learned, dtype)
     y, final, tape = lstm.forward(np.zeros(shape))

@@ -4,6 +4,7 @@ from typing import get_args
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from layer_examples import lstm_options
 
 from glasscell import LSTM, Sequential, convert
@@ -88,7 +89,7 @@ def test_a_new_option_belongs_to_a_saved_state_unless_it_is_for_training(with_ne
                 other.load(tmp_path / "state.safetensors")
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@loop_over("name", OTHERS)
 def test_a_step_is_the_standard_one_where_the_standard_engine_supports_every_option(name):
     plain = lstm(**OTHERS[name]).options.is_standard
     supported = all("standard" in LSTMConfig.declared[option].supported for option in OTHERS[name])

@@ -74,8 +74,8 @@ def test_gradients_are_those_of_finite_differences(cell, stack, steps, rng):
             assert abs(difference - (d * v).sum()) <= 1e-8 * max(1, abs(difference))
 
 
-@pytest.mark.parametrize("stack", STACKS)
-@pytest.mark.parametrize("cell", CELLS)
+@loop_over("stack", STACKS)
+@loop_over("cell", CELLS)
 def test_a_batch_equals_its_sequences_and_padding_is_ignored(cell, stack, rng):
     layer = layer_of(cell, rng, **STACKS[stack])
     x, lengths = rng.normal(size=(B, T, I)), [4, 0, T]
@@ -142,9 +142,9 @@ def test_dropout_is_drawn_only_from_a_generator(cell, rng):
     np.testing.assert_array_equal(y, layer.forward(x)[0])
 
 
-@pytest.mark.parametrize("stack", STACKS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("cell", CELLS)
+@loop_over("stack", STACKS)
+@loop_over("dtype", [np.float32, np.float64])
+@loop_over("cell", CELLS)
 def test_copies_pickles_and_files_compute_the_same(cell, dtype, stack, rng, tmp_path):
     kind, options = CELLS[cell]
     layer = kind(I, H, **options, **STACKS[stack], dtype=dtype, seed=3)

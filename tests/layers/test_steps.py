@@ -47,7 +47,7 @@ WHICH = pytest.mark.parametrize("which", ["whole", "lengths", "gaps"])
 
 
 @WHICH
-@pytest.mark.parametrize("name", KINDS)
+@loop_over("name", KINDS)
 def test_inference_equals_a_forward_pass(name, which, rng):
     lstm = made(name, rng)
     x, state, own = given(lstm, rng, which)

@@ -21,8 +21,8 @@ MODELS = {
 }
 
 
-@pytest.mark.parametrize("kind", ["int64", "uint8", "list of int64"])
-@pytest.mark.parametrize("name", MODELS)
+@loop_over("kind", ["int64", "uint8", "list of int64"])
+@loop_over("name", MODELS)
 def test_integers_are_numbers(name, kind, rng):
     shape = (N, T) if name == "numbers" else (N, T, I)
     x, y = rng.integers(0, 4, shape), rng.normal(size=(N, T, O))

@@ -8,6 +8,7 @@ import inspect
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell import layers
@@ -37,7 +38,7 @@ def test_the_surface_of_each_class(kind):
     assert {name for name in SURFACE[kind] if not hasattr(kind, name)} == set()
 
 
-@pytest.mark.parametrize("kind", [*SURFACE, *map(layer_class, MODULES)], ids=lambda kind: kind.__name__)
+@loop_over("kind", [*SURFACE, *map(layer_class, MODULES)], ids=lambda kind: kind.__name__)
 def test_backward_takes_tape_and_d_outputs(kind):
     names = list(inspect.signature(kind.backward).parameters)
     assert names[:3] == ["self", "tape", "d_outputs"]
@@ -64,8 +65,8 @@ MADE = {
 }
 
 
-@pytest.mark.parametrize("shape", [(2, 6), (6,)])
-@pytest.mark.parametrize("name", MADE)
+@loop_over("shape", [(2, 6), (6,)])
+@loop_over("name", MADE)
 def test_results_come_in_one_order(name, shape, rng):
     model, ids = MADE[name](), name in ("Embedding", "ids")
     x = rng.integers(5, size=shape) if ids else rng.normal(size=(*shape, 2 if name == "CopyLSTM" else 3))

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.core.buffers import BufferPool
@@ -82,8 +83,8 @@ def outputs(model):
     return model(np.random.default_rng(4).normal(size=(2, 5, 2 if isinstance(model, gc.CopyLSTM) else 3)))
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", KINDS)
+@loop_over("way", WAYS)
+@loop_over("kind", KINDS)
 def test_a_copy_trains_to_the_same_bits(kind, way):
     model = models()[kind]
     first = model.parameters.vector.copy()
@@ -119,8 +120,8 @@ def test_the_layers_of_a_copy_are_views_of_its_vector(way):
         np.testing.assert_array_equal(np.concatenate([layer.parameters.vector for layer in weights]), vector)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+@loop_over("way", WAYS)
+@loop_over("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
 def test_what_is_copied_together_stays_together(way, order):
     """A model, its parameters and one of its layers, in any order."""
     model = models()["sequential"]
@@ -145,9 +146,9 @@ def test_a_layer_copied_out_of_a_model_is_on_its_own(way):
     assert np.shares_memory(other.parameters.vector, layer.parameters.vector)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", ["lstm", "general"])
-@pytest.mark.parametrize("segments", [None, 2])
+@loop_over("way", WAYS)
+@loop_over("kind", ["lstm", "general"])
+@loop_over("segments", [None, 2])
 def test_a_copied_tape_gives_the_same_gradients(kind, segments, way, rng):
     made = models()[kind]
     model = gc.LSTM(**made.options.non_default(), dtype=FLOAT64, recompute_every=segments)
@@ -161,8 +162,8 @@ def test_a_copied_tape_gives_the_same_gradients(kind, segments, way, rng):
     np.testing.assert_array_equal(gradients.vector, expected.vector)
 
 
-@pytest.mark.parametrize("way", WAYS)
-@pytest.mark.parametrize("kind", ["lstm", "general", "sequential", "copy"])
+@loop_over("way", WAYS)
+@loop_over("kind", ["lstm", "general", "sequential", "copy"])
 def test_a_copied_trace_has_every_array(kind, way, rng):
     model = models()[kind]
     x = rng.normal(size=(5, 2 if kind == "copy" else 3))

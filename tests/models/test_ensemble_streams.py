@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from text_models import MODELS, VOCABULARY, model_of
 
 import glasscell as gc
@@ -180,8 +181,8 @@ def test_members_without_streams_are_an_error(rng):
 # Texts
 
 
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("options", [{}, {"temperature": 0.5, "top_k": 3}, {"temperature": 0.0}], ids=str)
+@loop_over("name", MODELS)
+@loop_over("options", [{}, {"temperature": 0.5, "top_k": 3}, {"temperature": 0.0}], ids=str)
 def test_one_member_samples_its_own_text(name, options):
     model = model_of(name)
     text = "".join(model.sample("the cat", 60, seed=3, **options))

@@ -28,8 +28,8 @@ def random(model, rng):
     return model
 
 
-@pytest.mark.parametrize("between", [[], [Dropout(0.5)], [Function("Affine", 1.0, 0.0), Dropout(0.5)]], ids=len)
-@pytest.mark.parametrize("name", LSTMS)
+@loop_over("between", [[], [Dropout(0.5)], [Function("Affine", 1.0, 0.0), Dropout(0.5)]], ids=len)
+@loop_over("name", LSTMS)
 def test_it_is_the_final_hidden_state(name, between, rng):
     lstm = gc.LSTM(I, H, dtype=np.float64, **LSTMS[name])
     model = random(Sequential([lstm, *between, FinalState()]), rng)

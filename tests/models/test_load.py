@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell import checkpoint, layers
@@ -34,8 +35,8 @@ def inputs(kind, rng):
     return x
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("kind", MODELS)
+@loop_over("dtype", [np.float32, np.float64])
+@loop_over("kind", MODELS)
 def test_a_saved_model_is_loaded_by_its_class_and_by_load(kind, dtype, tmp_path, rng):
     model, path = MODELS[kind](dtype), tmp_path / "model.safetensors"
     model.parameters.vector[:] = rng.normal(size=model.parameters.vector.size)

@@ -35,8 +35,8 @@ def random_chain(name, rng):
     return model
 
 
-@pytest.mark.parametrize("ragged", [False, True])
-@pytest.mark.parametrize("name", CHAINS)
+@loop_over("ragged", [False, True])
+@loop_over("name", CHAINS)
 def test_backward_is_the_adjoint_of_forward(name, ragged, rng):
     model, x = random_chain(name, rng), rng.normal(size=(B, T, I))
     lengths = LENGTHS if ragged else None

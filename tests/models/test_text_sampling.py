@@ -153,9 +153,9 @@ def largest_windows(losses, count, width):
     return positions
 
 
-@pytest.mark.parametrize("block", [1, 4, 7, 30, 100])
-@pytest.mark.parametrize("width", [1, 5, 12])
-@pytest.mark.parametrize("count", [1, 4, 30])
+@loop_over("block", [1, 4, 7, 30, 100])
+@loop_over("width", [1, 5, 12])
+@loop_over("count", [1, 4, 30])
 def test_passages_do_not_depend_on_the_blocks(block, width, count):
     for seed in range(5):
         losses = np.random.default_rng(seed).random((1, 100))

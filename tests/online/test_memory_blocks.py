@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from online_cases import assert_near, forward_in_time
 
 import glasscell as gc
@@ -100,7 +101,7 @@ def test_with_one_cell_in_a_block_it_is_truncated1997_of_an_lstm(forget_gate, rn
 
 
 @each_network
-@pytest.mark.parametrize("every_step", [False, True])
+@loop_over("every_step", [False, True])
 @pytest.mark.skipif(not is_installed("numba"), reason="pip install -e '.[jit]'")
 def test_compiled_training_is_the_definition(name, every_step, rng):
     x, lengths = rng.normal(size=(9, T, I)), rng.integers(1, T, 9, endpoint=True)

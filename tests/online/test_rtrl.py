@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from layer_examples import lstm_options
 from online_cases import (
     BACKWARD,
@@ -56,14 +57,14 @@ def check_equals_bptt(layer, rng, batch):
             assert_near(learner.gradients[name], gradient)
 
 
-@pytest.mark.parametrize("batch", [None, 2])
-@pytest.mark.parametrize("name", LSTMS)
+@loop_over("batch", [None, 2])
+@loop_over("name", LSTMS)
 def test_equals_backpropagation_through_time_for_every_lstm(name, batch, rng):
     check_equals_bptt(lstm(rng, **LSTMS[name]), rng, batch)
 
 
-@pytest.mark.parametrize("batch", [None, 3])
-@pytest.mark.parametrize("name", CELLS)
+@loop_over("batch", [None, 3])
+@loop_over("name", CELLS)
 def test_equals_backpropagation_through_time_for_every_other_cell(name, batch, rng):
     check_equals_bptt(with_random_weights(CELLS[name](), rng), rng, batch)
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from layer_examples import lstm_options
 from online_cases import (
     BACKWARD,
@@ -59,8 +60,8 @@ def set_recurrent(layer, keep):
         columns[start : start + len(keep)] *= keep
 
 
-@pytest.mark.parametrize("batch", [None, 2])
-@pytest.mark.parametrize("name", CELLS)
+@loop_over("batch", [None, 2])
+@loop_over("name", CELLS)
 def test_snap1_is_exact_for_one_unit(name, batch, rng):
     layer = with_random_weights(CELLS[name](1), rng)
     x, dy = sequence(layer, rng, batch)
@@ -69,7 +70,7 @@ def test_snap1_is_exact_for_one_unit(name, batch, rng):
         assert_near(gradients_of(gc.online.SnAp1, layer, x, dy, batch, state).vector, exact.vector)
 
 
-@pytest.mark.parametrize("name", CELLS)
+@loop_over("name", CELLS)
 def test_snap1_is_exact_for_units_that_do_not_read_each_other(name, rng):
     layer = with_random_weights(CELLS[name](H), rng)
     x, dy = sequence(layer, rng, 2)
@@ -93,7 +94,7 @@ def rtrl_with_less(layer, x, dy, batch, omit):
     return learner.gradients.vector
 
 
-@pytest.mark.parametrize("name", CELLS)
+@loop_over("name", CELLS)
 def test_snap1_is_rtrl_without_what_a_weight_does_to_other_units(name, rng):
     layer = with_random_weights(CELLS[name](H), rng)
     x, dy = sequence(layer, rng, 2)
@@ -109,7 +110,7 @@ def test_snap1_is_rtrl_without_what_a_weight_does_to_other_units(name, rng):
     assert_near(snap, rtrl_with_less(layer, x, dy, 2, omit))
 
 
-@pytest.mark.parametrize(
+@loop_over(
     "name", [name for name, options in ONE_LAYER.items() if not {"peepholes", "learn_initial_state"} & set(options)]
 )
 def test_truncated1997_is_rtrl_without_the_derivatives_of_h_after_each_step(name, rng):
@@ -123,7 +124,7 @@ def test_truncated1997_is_rtrl_without_the_derivatives_of_h_after_each_step(name
     assert_near(truncated, rtrl_with_less(layer, x, dy, 2, omit))
 
 
-@pytest.mark.parametrize("name", ONE_LAYER)
+@loop_over("name", ONE_LAYER)
 def test_truncated1997_is_exact_if_nothing_reads_h_or_a_cell(name, rng):
     layer = lstm(rng, **ONE_LAYER[name])
     set_recurrent(layer, np.zeros((H, layer.output_size)))
@@ -175,7 +176,7 @@ def output_gate(tape, c_read):
     return tape.config.gate.function(z)
 
 
-@pytest.mark.parametrize("name", ONE_LAYER)
+@loop_over("name", ONE_LAYER)
 def test_truncated1997_is_the_gradient_in_which_h_and_the_cells_that_z_reads_are_constants(name, rng):
     """By differences of the loss, with those values frozen: in every weight at once, in five random directions."""
     layer = lstm(rng, **ONE_LAYER[name])

@@ -135,8 +135,8 @@ def test_training_draws_no_held_out_integer(width, rng):
     assert task.is_held_out(held_out).all()
 
 
-@pytest.mark.parametrize("share", [0.01, 0.2, 0.5, 0.99])
-@pytest.mark.parametrize("width", [1, 2, 8, 11])
+@loop_over("share", [0.01, 0.2, 0.5, 0.99])
+@loop_over("width", [1, 2, 8, 11])
 def test_held_out_integers_are_all_that_training_never_draws(width, share):
     task = Copy(width, held_out=share)
     every = np.arange(1 << width)

@@ -8,6 +8,7 @@ from dataclasses import FrozenInstanceError, fields, replace
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell import tasks
@@ -109,7 +110,7 @@ def test_the_seed_is_checked(task):
         replace(task, seed=True)
 
 
-@pytest.mark.parametrize(("task", "training", "fraction"), CASES.values(), ids=CASES)
+@loop_over(("task", "training", "fraction"), CASES.values(), ids=CASES)
 def test_an_lstm_learns_it(task, training, fraction):
     """The loss falls clearly below that of a predictor without memory, and every metric is computed."""
     hidden_size, updates, rate = training

@@ -98,8 +98,8 @@ def test_gradients_are_finite_differences(kind, rng):
             np.testing.assert_allclose(layer.gate("d_z", gate), expected, atol=1e-14)
 
 
-@pytest.mark.parametrize("t", range(T - 1))
-@pytest.mark.parametrize("kind", ["plain", "peepholes", "coupled", "no forget gate", "contrib", "tflite", "reverse"])
+@loop_over("t", range(T - 1))
+@loop_over("kind", ["plain", "peepholes", "coupled", "no forget gate", "contrib", "tflite", "reverse"])
 def test_the_gradient_on_h_includes_all_later_losses(kind, t, rng):
     lstm, x, y, trace = traced(kind, rng)
     [layer], order = trace.layer, -1 if lstm.options.reverse else 1

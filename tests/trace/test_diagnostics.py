@@ -145,8 +145,8 @@ def test_a_normalized_cell_has_no_paths(norm, rng):
         diagnostics.gradient_paths(layer)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "haste"])
-@pytest.mark.parametrize("t", [0, 3, -1])
+@loop_over("kind", [*KINDS, "haste"])
+@loop_over("t", [0, 3, -1])
 def test_the_jacobian_is_finite_differences(kind, t, rng):
     lstm, x, _, layer = layer_of(kind, rng, **({"layer_norm": "haste"} if kind == "haste" else {}))
     P = layer.h.shape[1]

@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 
@@ -42,8 +43,8 @@ def worked_out(numbers, layer):
     return eval(text, {"__builtins__": {}}, names)  # noqa: S307 - text of our own
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("t", [0, 3, 5])
+@loop_over("kind", KINDS)
+@loop_over("t", [0, 3, 5])
 def test_both_sides_of_an_equation_are_equal(kind, t, rng):
     trace = traced(kind, rng)
     layer, worked = trace.layer[0], 0

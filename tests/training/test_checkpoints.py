@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from training_cases import ALL_CASES, ERROR, array_data, batches, copy_model, copy_task, regressor
 
 import glasscell as gc
@@ -71,7 +72,7 @@ def stopped(tmp_path):
 # Exactness
 
 
-@pytest.mark.parametrize("case", ALL_CASES)
+@loop_over("case", ALL_CASES)
 def test_a_stopped_training_goes_on_to_the_same_bits(case, tmp_path):
     make_data, make_model, options = ALL_CASES[case]
     arguments = {"updates": 17, "seed": 5, **options}

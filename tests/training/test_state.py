@@ -6,14 +6,15 @@ import pickle
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from training_cases import CASES, ERROR, array_data, copy_model, copy_task, regressor
 
 import glasscell as gc
 from glasscell.training import Training, TrainingOptions
 
 
-@pytest.mark.parametrize("update", [1, 4, 9, 13])
-@pytest.mark.parametrize("case", CASES)
+@loop_over("update", [1, 4, 9, 13])
+@loop_over("case", CASES)
 def test_a_training_continues_from_its_state(case, update):
     """The state is copied after `update` updates, most of them within an epoch, and restored into a new training."""
     make_data, make_model, options = CASES[case]

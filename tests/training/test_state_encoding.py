@@ -76,7 +76,7 @@ def test_a_history_of_two_numbers_per_update_comes_back():
     assert described(round_trip({"history": history})) == described({"history": history})
 
 
-@pytest.mark.parametrize("name", VALUES)
+@loop_over("name", VALUES)
 def test_a_value_comes_back(name):
     decoded = round_trip({name: VALUES[name]})
     assert described(decoded) == described({name: VALUES[name]})

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell import checkpoint, weight_layouts
 from glasscell.convert import files
@@ -96,8 +97,8 @@ def test_operations(page):
     assert finals == {*FINALS} - {""}
 
 
-@pytest.mark.parametrize("row", ROWS)
-@pytest.mark.parametrize("name", FORMATS)
+@loop_over("row", ROWS)
+@loop_over("name", FORMATS)
 def test_options(name, row, page):
     header, _, *rows = table(page, "Supported features")
     [cells] = [cells for cells in rows if cells[0].startswith(row)]

@@ -3,7 +3,7 @@
 import sys
 
 import numpy as np
-import pytest
+from case_loops import loop_over
 from fake_ranks import Aborted, run_ranks
 from parallel_cases import CASES
 
@@ -33,7 +33,7 @@ def raise_at_line(number):
     sys.settrace(lambda frame, *_: count if frame.f_code.co_filename.startswith(package) else None)
 
 
-@pytest.mark.parametrize("seed", range(12))
+@loop_over("seed", range(12))
 def test_an_exception_anywhere_ends_all(seed, tmp_path):
     draw = np.random.default_rng(seed)
     line, rank, interval = int(draw.integers(100, LINES)), int(draw.integers(2)), int(draw.choice([1, 2, 5]))
