@@ -161,9 +161,25 @@ def test_only_rows_of_experiments_with_files_belong_to_a_folder_of_data(tmp_path
     for options in ([], ["--data", "b"]):
         assert main(["reproduce", "two", "--quick", "--continue", *options]) == 0
     capsys.readouterr()
-    assert main(["reproduce", "music", "--quick", "--continue", "--data", "b"]) == 2
-    assert "music-quick.jsonl" in capsys.readouterr().err
+    assert main(["reproduce", "two", "music", "--quick", "--continue", "--seeds", "3", "--data", "b"]) == 2
+    out, error = capsys.readouterr()
+    assert not out  # before the first experiment
+    assert error.startswith("glasscell: --out: runs/papers/music-quick.jsonl has other rows: train is ")
+    assert error.endswith("; pass the same --data, or another --out\n")
     assert main(["reproduce", "music", "--quick", "--continue", "--data", "a"]) == 0
+
+
+def test_seeds_are_checked_before_the_first_training_and_before_rows_are_removed(tmp_path, capsys):
+    assert main(["reproduce", "one", "two", "--seeds", "3"]) == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    capsys.readouterr()
+    for options, message in (
+        (["--continue"], "--seeds must be at least 3, as in runs/papers/two.jsonl, got 2"),
+        (["--overwrite", "--seeds", "1000001"], "a sweep must have at most 1,000,000 runs, got 1,000,001"),
+    ):
+        assert main(["reproduce", "one", "two", *options]) == 2
+        assert capsys.readouterr() == ("", f"glasscell: {message}\n")
+        assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_errors_with_surrogates_are_written(tmp_path, monkeypatch, capsys):

@@ -16,6 +16,7 @@ from training_commands import without_pictures, write_data
 
 import glasscell as gc
 from glasscell.cli import main, run_processes
+from glasscell.cli.run_manifest import Manifest
 from glasscell.cli.sweep_options import plan_of
 from glasscell.sweeps import SweepResult
 
@@ -161,7 +162,7 @@ def test_a_sweep_is_extended_by_seeds_and_values(capsys, in_this_process):
     [
         ("--seeds 1", "--seeds must be at least 2, as in runs/sweep-copy, got 1"),
         ("--hidden-size 3 4", "--hidden-size must include 3 5, as in runs/sweep-copy, got 3 4"),
-        ("--hidden-size 5 3", "--hidden-size must include 3 5, as in runs/sweep-copy, got 5 3"),
+        ("--hidden-size 3 3", "--hidden-size must include 3 5, as in runs/sweep-copy, got 3 3"),
         ("--width 4 5", "--width must be 4, as in runs/sweep-copy, got 4 5"),
         ("--seeds 3 --width 5", "--width must be 4, as in runs/sweep-copy, got 5"),
         ("--seeds 3 --seed 1", "--seed must be 0, as in runs/sweep-copy, got 1"),
@@ -177,6 +178,35 @@ def test_an_extension_changes_nothing_else(options, message, capsys, in_this_pro
     assert main(["sweep", "copy", "--resume", "runs/sweep-copy", *options.split()]) == 2
     assert capsys.readouterr().err.startswith(f"glasscell: {message}")
     assert {path: path.read_bytes() for path in Path("runs").rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("line", "further", "message"),
+    [
+        ("text cat.txt cat.txt", "cat.txt cat.txt s.csv", "FILE must be cat.txt cat.txt, as in sweep, got cat.txt cat"),
+        (
+            "classify rows.csv --label kind --ignore-column a --ignore-column b",
+            "--ignore-column a --ignore-column b --ignore-column c",
+            "--ignore-column must be a b, as in sweep, got a b c",
+        ),
+    ],
+    ids=["files", "repeated option"],
+)
+def test_files_and_repeated_options_are_not_values(line, further, message, capsys):
+    command, *words = line.split()
+    Path("sweep").mkdir()
+    Manifest(f"sweep {command}", [*words, "--hidden-size", "2", "3"]).write(Path("sweep"))
+    before = Path("sweep/manifest.json").read_bytes()
+    assert main(["sweep", command, *further.split(), "--resume", "sweep"]) == 2
+    assert capsys.readouterr().err.startswith(f"glasscell: {message}")
+    assert Path("sweep/manifest.json").read_bytes() == before
+
+
+def test_values_in_another_order_are_the_same(capsys, in_this_process):
+    assert main(["sweep", *COPY, "--hidden-size", "3", "5", "--seeds", "1", "--processes", "1"]) == 0
+    capsys.readouterr()
+    assert main(["sweep", "copy", "--resume", "runs/sweep-copy", "--hidden-size", "5", "3"]) == 0
+    assert "is finished: nothing is left to do" in capsys.readouterr().out
 
 
 def test_options_of_an_extension_come_before_the_files():

@@ -100,6 +100,11 @@ def test_an_unknown_name_lists_the_nearest(name, nearest):
         find(name)
 
 
+def test_a_name_is_a_text():
+    with pytest.raises(TypeError, match="name must be a str, got an int"):
+        find(3)
+
+
 def test_a_tiny_experiment_learns():
     """Real training, in a second: the quick form of the embedded Reber grammar."""
     (row,) = run_rows("embedded-reber", seeds=1, quick=True)

@@ -74,17 +74,11 @@ def run(options: argparse.Namespace) -> int:
         if options.names.count(name) > 1:
             raise ValueError(f"NAME must be different experiments, got {name} twice")
     files = {experiment.name: _files(experiment, options) for experiment in experiments}
+    experiments = [experiment for experiment in experiments if _has_data(experiment, options)]
     for experiment in experiments:
-        if missing := experiment.missing_files(options.data):
-            if not options.all:
-                raise FileNotFoundError(f"{experiment.name} needs --data FOLDER with {', '.join(missing)}")
-            print(f"{experiment.name}: skipped, needs --data FOLDER with {', '.join(missing)}")
+        _check_rows(experiment, options, files[experiment.name]["jsonl"])
     options.out.mkdir(parents=True, exist_ok=True)
-    results = [
-        _reproduce(experiment, options, files[experiment.name])
-        for experiment in experiments
-        if not experiment.missing_files(options.data)
-    ]
+    results = [_reproduce(experiment, options, files[experiment.name]) for experiment in experiments]
     if len(results) > 1:
         _print_table(results)
     return int(any(result.met is False or result.failures for result in results))
@@ -103,6 +97,32 @@ def _files(experiment: Experiment, options: argparse.Namespace) -> dict[str, Pat
     if existing and not (options.overwrite or options.resume):
         raise FileExistsError(f"--out: {existing[0]} exists already; --overwrite replaces it, --continue adds to it")
     return files
+
+
+def _has_data(experiment: Experiment, options: argparse.Namespace) -> bool:
+    """Return whether the data of an experiment are there; without --all they must be."""
+    missing = experiment.missing_files(options.data)
+    needs = f"needs --data FOLDER with {', '.join(missing)}"
+    if missing and not options.all:
+        raise FileNotFoundError(f"{experiment.name} {needs}")
+    if missing:
+        print(f"{experiment.name}: skipped, {needs}")
+    return not missing
+
+
+def _check_rows(experiment: Experiment, options: argparse.Namespace, file: Path) -> None:
+    """Raise ValueError if there would be too many runs, or if rows that are kept are not among them."""
+    from glasscell.papers.reproduction import grid_of  # noqa: PLC0415
+    from glasscell.sweeps.row_file import parse  # noqa: PLC0415
+
+    grid = grid_of(experiment.name, seeds=options.seeds, quick=options.quick, data=options.data)
+    present = parse(file.read_bytes(), file).grid if options.resume and file.is_file() else None
+    if present is None:
+        return
+    if len(grid.seeds) < len(present.seeds):
+        raise ValueError(f"--seeds must be at least {len(present.seeds)}, as in {file}, got {len(grid.seeds)}")
+    if difference := grid.difference(present):
+        raise ValueError(f"--out: {file} has other rows: {difference}; pass the same --data, or another --out")
 
 
 def _check_folder(folder: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -57,13 +57,15 @@ def apply(
     """
     folder, is_sweep = Path(passed["resume"]), manifest.command.startswith(SWEEP)
     changeable = CHANGEABLE_OF_SWEEPS if is_sweep else CHANGEABLE
+    grid = _options_of_grid(options) if is_sweep else ()
     extended = dict[str, Any]()
     for name, value in passed.items():
         expected = getattr(options, name)
         is_same = value == expected or (name == "out" and Path(value).resolve() == folder.resolve())
+        is_same = is_same or (name in grid and _have_equal_values(value, expected))
         if name in (*changeable, "resume", "ascii") or is_same:
             continue
-        rule = _rule_of_extension(name, expected) if is_sweep else ""
+        rule = _rule_of_extension(name, expected, grid) if is_sweep else ""
         if not rule or not _extends(value, expected):
             raise ValueError(
                 f"{labels[name]} must {rule or 'be'} {_text(expected)}, as in {folder}, got {_text(value)}"
@@ -82,11 +84,21 @@ def apply(
         options.run = complete
 
 
-def _rule_of_extension(name: str, expected: Any) -> str:
+def _options_of_grid(options: argparse.Namespace) -> set[str]:
+    """Return the names of the options of a sweep that can have several values: not its files, nor repeated options."""
+    return {action.dest for action in options.actions if action.option_strings and action.nargs == "+"}
+
+
+def _have_equal_values(value: Any, expected: Any) -> bool:
+    """Return whether two lists of different values differ in their order alone."""
+    return expected is not None and len(value) == len(expected) and all(entry in value for entry in expected)
+
+
+def _rule_of_extension(name: str, expected: Any, grid: Collection[str]) -> str:
     """Return how the value of an option of a sweep may differ from that with which it began; "" if it must not."""
     if name == "seeds":
         return "be at least"
-    return "include" if isinstance(expected, list) and len(expected) > 1 else ""
+    return "include" if name in grid and expected is not None and len(expected) > 1 else ""
 
 
 def _extends(value: Any, expected: Any) -> bool:

@@ -19,6 +19,7 @@ from glasscell.papers import (
     vectors,
 )
 from glasscell.papers.experiment import Experiment
+from glasscell.validation import type_name
 
 MODULES = (reber, forget_gates, long_lags, two_sequence, parity, original_rule, copying, vectors, music, digits)
 EXPERIMENTS: Mapping[str, Experiment] = MappingProxyType(
@@ -31,9 +32,13 @@ def find(name: str) -> Experiment:
 
     Raises
     ------
+    TypeError
+        If the name is not a str.
     ValueError
         If there is none; the message has the most similar names.
     """
+    if not isinstance(name, str):
+        raise TypeError(f"name must be a str, got {type_name(name)}")
     if name not in EXPERIMENTS:
         nearest = get_close_matches(name.lower(), EXPERIMENTS, n=3, cutoff=0.4) or list(EXPERIMENTS)[:3]
         raise ValueError(f"there is no experiment {name!r:.80}; the nearest names are {', '.join(nearest)}")

@@ -13,6 +13,7 @@ from typing import Any, Self
 from glasscell.manifest_files import finite_or_none
 from glasscell.papers.experiment import Experiment, Row
 from glasscell.papers.registry import find
+from glasscell.sweeps.grid import Grid
 from glasscell.sweeps.running import sweep
 
 TEXTS = ("name", "paper", "claim", "paper_figure", "criterion", "remark")  # of an experiment
@@ -130,6 +131,19 @@ def train_experiment(name: str, /, *, seed: int, quick: bool, data: str | None, 
     return {**scores, "processor_seconds": round(time.process_time() - processor, 2)}
 
 
+def grid_of(name: str, *, seeds: int | None = None, quick: bool = False, data: Path | None = None) -> Grid:
+    """Return what an experiment runs; arguments as of :func:`run_rows`."""
+    experiment = find(name)
+    seeds = (experiment.quick_seeds if quick else experiment.seeds) if seeds is None else seeds
+    return Grid.of(_train_function(name, quick=quick, data=data), seeds, dict(experiment.settings))
+
+
+def _train_function(name: str, *, quick: bool, data: Path | None) -> partial[dict[str, Any]]:
+    """Return the training of an experiment. Its arguments are part of the file of rows."""
+    folder = str(data.resolve()) if data is not None and find(name).files else None
+    return partial(train_experiment, name, quick=quick, data=folder)
+
+
 def run_rows(
     name: str,
     *,
@@ -156,16 +170,15 @@ def run_rows(
     file, resume, executor, progress
         See :func:`glasscell.sweep`.
     """
-    experiment = find(name)
-    folder = str(data.resolve()) if data is not None and experiment.files else None  # part of the rows' file
-    grid: dict[str, Any] = dict(experiment.settings)
+    grid = grid_of(name, seeds=seeds, quick=quick, data=data)
+    values: dict[str, Any] = dict(grid.values)
     result = sweep(
-        partial(train_experiment, name, quick=quick, data=folder),
-        seeds=(experiment.quick_seeds if quick else experiment.seeds) if seeds is None else seeds,
+        _train_function(name, quick=quick, data=data),
+        seeds=grid.seeds,
         file=file,
         resume=resume,
         executor=executor,
         progress=progress,
-        **grid,
+        **values,
     )
     return [dict(row) for row in result.rows]
