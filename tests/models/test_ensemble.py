@@ -6,6 +6,7 @@ import pytest
 import glasscell as gc
 from glasscell.data.metrics import loss_function
 from glasscell.layers import FinalState
+from glasscell.models import averaging
 
 
 def random_weights(model, rng):
@@ -102,6 +103,30 @@ def test_language_models_score_the_mean_probability(rng):
     members_mean = np.mean([member.score(text).nats for member in members])
     assert score.nats < members_mean  # Jensen's inequality
     assert score.passages[0].nats >= score.passages[-1].nats
+
+
+def test_logarithms_of_means_are_exact_near_0_and_1():
+    """Where probabilities are 0 or 1 in float64, too: log mean(exp(z)), and of bits log p - log(1 - p)."""
+    logits = [np.array([[0.0, -900.0]]), np.array([[0.0, -1000.0]])]
+    expected = [[0.0, -900 - np.log(2)]]
+    np.testing.assert_allclose(averaging.mean_as_outputs(logits, "classes"), expected, rtol=1e-14)
+    bits = [np.array([60.0, -900.0, 3e38, 0.5]), np.array([80.0, -1000.0, 3e38, -0.5])]
+    expected = [-np.log((np.exp(-60.0) + np.exp(-80.0)) / 2), -900 - np.log(2), 3e38, 0.0]
+    np.testing.assert_allclose(averaging.mean_as_outputs(bits, "bits"), expected, rtol=1e-14, atol=1e-16)
+    loss, gradient = loss_function("binary_cross_entropy")(
+        averaging.mean_as_outputs(bits[:2], "bits")[None], np.array([[1.0, 0.0, 1.0, 1.0]]), None
+    )
+    assert np.isfinite(loss)
+    assert np.isfinite(gradient).all()
+
+
+@pytest.mark.parametrize("kind", ["classes", "bits", "values"])
+def test_underflow_is_ignored(kind, rng):
+    scale = 1e-42 if kind == "values" else 300
+    outputs = [(scale * rng.normal(size=(5, 4))).astype(np.float32) for _ in range(3)]
+    with np.errstate(all="raise"):
+        for average in (averaging.mean, averaging.deviation, averaging.mean_as_outputs):
+            assert np.isfinite(average(outputs, kind)).all()
 
 
 def test_outputs_of_infer_are_those_of_a_model_for_losses(classifiers, rng):

@@ -246,6 +246,7 @@ def test_bad_arguments_are_one_clear_error():
     for arguments, message in (
         ((x[0], np.zeros((3, 1)), 1), r"inputs must have shape \(N, T, I\) with I = 2, got \(4, 2\)"),
         ((x, np.zeros((3, 2)), 1), r"targets must have shape \(N, O\) = \(3, 1\) or \(N, T, O\) = \(3, 4, 1\), got"),
+        ((x[:, :0], np.zeros((3, 1)), 1), r"inputs must have at least one step, got shape \(3, 0, 2\)"),
         ((x, np.zeros((3, 1)), 1, [1, 2]), r"lengths must be 3 integers, got shape \(2,\)"),
         ((x, np.zeros((3, 1)), 1, [1, 2, 5]), "lengths must be from 1 to T = 4, got 1 to 5"),
         ((x, np.zeros((3, 1)), 1, [0, 2, 4]), "lengths must be from 1 to T = 4, got 0 to 4"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import reduce
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -30,31 +31,38 @@ def mean(outputs: Sequence[Array], kind: Outputs) -> Array:
     """
     if len(outputs) == 1:
         return _probabilities(outputs[0], kind)
-    result: Array = _mean_and_squares(outputs, kind)[0].astype(outputs[0].dtype)
+    with np.errstate(under="ignore"):
+        result: Array = _mean_and_squares(outputs, kind)[0].astype(outputs[0].dtype)
     return result
 
 
 def deviation(outputs: Sequence[Array], kind: Outputs) -> Array:
     """Return the standard deviation over at least two models, with divisor M - 1; arguments as of :func:`mean`."""
-    _, squares = _mean_and_squares(outputs, kind)
-    result: Array = np.sqrt(squares / (len(outputs) - 1)).astype(outputs[0].dtype)
+    with np.errstate(under="ignore"):
+        _, squares = _mean_and_squares(outputs, kind)
+        result: Array = np.sqrt(squares / (len(outputs) - 1)).astype(outputs[0].dtype)
     return result
 
 
 def mean_as_outputs(outputs: Sequence[Array], kind: Outputs) -> Array:
     """Return the mean in the form of outputs: log-probabilities, logits of bits, or values. Arguments as of `mean`.
 
-    Outputs of one model are returned as they are.
+    Outputs of one model are returned as they are. The sums are of logarithms: probabilities near 0 and 1 stay exact.
     """
     if len(outputs) == 1:
         return outputs[0]
-    result, _ = _mean_and_squares(outputs, kind)
-    with np.errstate(divide="ignore"):
+    if kind == "values":
+        return mean(outputs, kind)
+    _check_shapes(outputs)
+    result: Array
+    with np.errstate(under="ignore"):
+        logits = [entry.astype(np.float64) for entry in outputs]
         if kind == "classes":
-            result = np.log(result)
-        elif kind == "bits":
-            result = np.log(result) - np.log1p(-result)
-    return result.astype(outputs[0].dtype)
+            result = reduce(np.logaddexp, map(_log_probabilities, logits)) - np.log(len(logits))
+        else:
+            ones, zeros = ([-np.logaddexp(0, sign * entry) for entry in logits] for sign in (-1, 1))
+            result = reduce(np.logaddexp, ones) - reduce(np.logaddexp, zeros)
+        return result.astype(outputs[0].dtype)
 
 
 def _probabilities(outputs: Array, kind: Outputs) -> Array:
@@ -69,11 +77,21 @@ def _probabilities(outputs: Array, kind: Outputs) -> Array:
         return result
 
 
-def _mean_and_squares(outputs: Sequence[Array], kind: Outputs) -> tuple[Array, Array]:
-    """Return the mean, and the sum of squared differences from it, in float64, by Welford's update."""
+def _log_probabilities(logits: Array) -> Array:
+    shifted, _, total = softmax_terms(logits)
+    result: Array = shifted - np.log(total)
+    return result
+
+
+def _check_shapes(outputs: Sequence[Array]) -> None:
     shapes = [entry.shape for entry in outputs]
     if len({*shapes}) > 1:
         raise ValueError(f"members must have outputs of one shape, got {shapes[0]} and others")
+
+
+def _mean_and_squares(outputs: Sequence[Array], kind: Outputs) -> tuple[Array, Array]:
+    """Return the mean, and the sum of squared differences from it, in float64, by Welford's update."""
+    _check_shapes(outputs)
     result, squares = np.zeros(()), np.zeros(())
     for count, entry in enumerate(outputs, start=1):
         values = _probabilities(entry.astype(np.float64), kind)

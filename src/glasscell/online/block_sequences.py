@@ -87,6 +87,8 @@ def sequences_of(inputs: ArrayLike, lengths: ArrayLike | None, input_size: int) 
     if array.ndim != 3 or array.shape[2] != input_size:
         raise ValueError(f"inputs must have shape (N, T, I) with I = {input_size}, got {array.shape}")
     N, T, _ = array.shape
+    if not T:
+        raise ValueError(f"inputs must have at least one step, got shape {array.shape}")
     counts: NDArray[Any] = np.full(N, T) if lengths is None else np.asarray(lengths)
     if counts.shape != (N,) or counts.dtype.kind not in "iu":
         raise ValueError(f"lengths must be {N} integers, got shape {counts.shape} and dtype {counts.dtype}")
