@@ -5,6 +5,7 @@ import re
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.cli import main
@@ -178,7 +179,7 @@ ARCHITECTURES = [
 ]
 
 
-@pytest.mark.parametrize(("layers", "text"), ARCHITECTURES, ids=[str(item[1]) for item in ARCHITECTURES])
+@loop_over(("layers", "text"), ARCHITECTURES, ids=[str(item[1]) for item in ARCHITECTURES])
 def test_a_computation_is_stated_as_it_is_read(layers, text, rng, tmp_path):
     model = drawn(gc.Sequential(layers), rng)
     assert architecture_of(model) == text

@@ -122,7 +122,7 @@ EVALUATED = [
 
 
 @every_dtype
-@loop_over("evaluated", EVALUATED)
+@pytest.mark.parametrize("evaluated", EVALUATED)
 def test_sigmoid_and_tanh_are_exact_to_4_units_in_the_last_place(evaluated, dtype, rng):
     z = arguments(rng, dtype)
     if evaluated is of_the_compiled_code_for_one_sequence:

@@ -352,8 +352,8 @@ def test_a_gradient_through_a_normalisation_may_underflow(rng):
 # Noise
 
 
-@pytest.mark.parametrize("part", range(3))
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.25])
+@loop_over("part", range(3))
+@loop_over("share", [0.0, 0.5, 1.25])
 def test_masks_other_than_1_are_not_the_identity(share, part):
     assert DropoutMasks().is_identity
     assert not DropoutMasks(*(share if k == part else 1.0 for k in range(3))).is_identity

@@ -96,7 +96,7 @@ def arrays_of(tape):
 # The page and the fast path, side by side
 
 
-@pytest.mark.parametrize(("T", "I", "H", "B"), SIZES)
+@loop_over(("T", "I", "H", "B"), SIZES)
 def test_gates_and_states_of_every_step_match_the_reference_cell(T, I, H, B, rng):
     problem = random_problem(rng, T, I, H, B)
     tape = forward(problem)

@@ -127,7 +127,7 @@ def test_integrated_gradients_equal_those_of_autograd(rng, torch):
     np.testing.assert_allclose(result.values, (x - baseline) * total, rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("kind", FEATURE_MODELS)
+@loop_over("kind", FEATURE_MODELS)
 def test_gradients_equal_finite_differences(kind, rng):
     model, x = model_of(kind), inputs_of(kind, rng)
     step = None if kind in ("final", "mean", "classifier") else 4

@@ -33,7 +33,7 @@ SURFACE = {
 }
 
 
-@pytest.mark.parametrize("kind", SURFACE, ids=lambda kind: kind.__name__)
+@loop_over("kind", SURFACE, ids=lambda kind: kind.__name__)
 def test_the_surface_of_each_class(kind):
     assert {name for name in SURFACE[kind] if not hasattr(kind, name)} == set()
 

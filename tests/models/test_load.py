@@ -56,7 +56,7 @@ def test_every_layer_with_parameters_is_tested_here():
     assert set(WITH_PARAMETERS) == set(MODELS) - {"Sequential", "CopyLSTM"}
 
 
-@pytest.mark.parametrize("kind", MODELS)
+@loop_over("kind", MODELS)
 def test_a_call_gives_the_outputs_of_forward(kind, rng):
     model, x = MODELS[kind](np.float64), inputs(kind, rng)
     model.parameters.vector[:] = rng.normal(size=model.parameters.vector.size)

@@ -70,8 +70,8 @@ def trained(kind: str, **options: Any) -> Any:
     return model
 
 
-@pytest.mark.parametrize("kind", MODELS)
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@loop_over("kind", MODELS)
+@loop_over("dtype", [np.float32, np.float64])
 def test_files_and_copies_hold_the_whole_model(kind: str, dtype: type, tmp_path: Path) -> None:
     model, x = trained(kind, dtype=dtype), ragged(np.random.default_rng(3), 5)
     model.save(tmp_path / "m.safetensors")

@@ -66,7 +66,7 @@ def test_backward_is_the_adjoint_of_forward(name, ragged, rng):
     np.testing.assert_allclose(measured, expected, rtol=1e-7, atol=1e-8)
 
 
-@pytest.mark.parametrize("name", CHAINS)
+@loop_over("name", CHAINS)
 def test_rows_alone_give_what_they_give_in_a_padded_batch(name, rng):
     model, x = random_chain(name, rng), rng.normal(size=(B, T, I))
     padded = np.where(np.arange(T)[:, None] < LENGTHS[:, None, None], x, np.nan)
@@ -82,7 +82,7 @@ def test_rows_alone_give_what_they_give_in_a_padded_batch(name, rng):
         )
 
 
-@pytest.mark.parametrize("name", CHAINS)
+@loop_over("name", CHAINS)
 def test_save_then_load_is_the_identity(name, rng, tmp_path):
     model, x = random_chain(name, rng), rng.normal(size=(B, T, I))
     model.save(tmp_path / "m.safetensors")

@@ -5,6 +5,7 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.layers import Masking
@@ -27,10 +28,10 @@ def layer_of(cell, rng, dtype=np.float64, **options):
     return layer
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("batch", [None, 4])
-@pytest.mark.parametrize("options", [{}, {"num_layers": 3, "dropout": 0.5}, {"bias": False}], ids=["", "3", "no bias"])
-@pytest.mark.parametrize("cell", CELLS)
+@loop_over("dtype", [np.float32, np.float64])
+@loop_over("batch", [None, 4])
+@loop_over("options", [{}, {"num_layers": 3, "dropout": 0.5}, {"bias": False}], ids=["", "3", "no bias"])
+@loop_over("cell", CELLS)
 def test_a_stream_gives_what_forward_gives(cell, options, batch, dtype, rng):
     layer = layer_of(cell, rng, dtype, **options)
     x = rng.normal(size=(T, I) if batch is None else (batch, T, I)).astype(dtype)
@@ -45,8 +46,8 @@ def test_a_stream_gives_what_forward_gives(cell, options, batch, dtype, rng):
     assert y.dtype == dtype
 
 
-@pytest.mark.parametrize("batch", [None, 4])
-@pytest.mark.parametrize("cell", CELLS)
+@loop_over("batch", [None, 4])
+@loop_over("cell", CELLS)
 def test_a_saved_state_goes_on_where_it_was(cell, batch, rng, tmp_path):
     layer = layer_of(cell, rng, num_layers=2)
     x = rng.normal(size=(T, I) if batch is None else (T, batch, I))
@@ -87,8 +88,8 @@ def test_both_directions_are_refused():
             kind(I, H, bidirectional=True).stream()
 
 
-@pytest.mark.parametrize("batch", [None, 3])
-@pytest.mark.parametrize("cell", CELLS)
+@loop_over("batch", [None, 3])
+@loop_over("cell", CELLS)
 def test_a_push_allocates_no_array(cell, batch, rng):
     units = 512  # an array of one of them is larger than all else that a push makes
     kind, options = CELLS[cell]

@@ -7,6 +7,7 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.stream.standard_step import standard_step, standard_step_compiled
@@ -26,10 +27,8 @@ def step_builders(stream):
 
 
 @needs_numba
-@pytest.mark.parametrize(("dtype", "bound"), BOUNDS)
-@pytest.mark.parametrize(
-    ("I", "H", "L"), [(1, 1, 1), (2, 2, 1), (3, 5, 2), (8, 16, 1), (4, 17, 3), (6, 64, 1), (9, 131, 2)]
-)
+@loop_over(("dtype", "bound"), BOUNDS)
+@loop_over(("I", "H", "L"), [(1, 1, 1), (2, 2, 1), (3, 5, 2), (8, 16, 1), (4, 17, 3), (6, 64, 1), (9, 131, 2)])
 def test_both_engines_equal_forward(I, H, L, dtype, bound, rng):
     x = rng.normal(size=(60, I)).astype(dtype)
     for name, step in (("numpy", standard_step), ("numba", standard_step_compiled)):

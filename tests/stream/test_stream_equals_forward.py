@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -86,21 +87,21 @@ def test_an_lstm_of_any_options(options, seed, dtype):
     assert_equals_forward(model, rng.normal(size=(3, 5, 2)).astype(dtype), dtype)
 
 
-@pytest.mark.parametrize("option", ["gate_activation", "candidate_activation", "output_activation"])
-@pytest.mark.parametrize("name", ACTIVATIONS)
+@loop_over("option", ["gate_activation", "candidate_activation", "output_activation"])
+@loop_over("name", ACTIVATIONS)
 def test_every_activation_of_an_lstm(rng, name, option):
     model = scrambled(gc.LSTM(3, 4, dtype=np.float64, **{option: name}), rng)
     assert_equals_forward(model, rng.normal(size=(2, 4, 3)), np.float64)
 
 
-@pytest.mark.parametrize("name", [*ACTIVATIONS, "Softmax", "LogSoftmax"])
+@loop_over("name", [*ACTIVATIONS, "Softmax", "LogSoftmax"])
 def test_every_function(rng, name):
     model = scrambled(gc.Sequential([gc.Linear(3, 5, dtype=np.float64), Function(name)]), rng, 2)
     assert_equals_forward(model, rng.normal(size=(2, 4, 3)), np.float64)
 
 
-@pytest.mark.parametrize("alpha", [-0.5, 0.0, 2.0])
-@pytest.mark.parametrize("name", ["LeakyRelu", "ThresholdedRelu", "Elu", "Affine", "ScaledTanh", "HardSigmoid"])
+@loop_over("alpha", [-0.5, 0.0, 2.0])
+@loop_over("name", ["LeakyRelu", "ThresholdedRelu", "Elu", "Affine", "ScaledTanh", "HardSigmoid"])
 def test_every_activation_with_a_parameter(rng, name, alpha):
     model = gc.Sequential([Function(name, alpha), gc.Linear(3, 3, dtype=np.float64)])
     assert_equals_forward(model, rng.normal(size=(2, 9, 3)), np.float64)
@@ -120,15 +121,15 @@ def layer_lists(dtype):
     }
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", layer_lists(np.float32))
+@loop_over("dtype", [np.float32, np.float64])
+@loop_over("name", layer_lists(np.float32))
 def test_layers_in_sequence(rng, name, dtype):
     model = scrambled(gc.Sequential(layer_lists(dtype)[name]), rng)
     assert_equals_forward(model, rng.normal(size=(3, 5, 3)).astype(dtype), dtype)
 
 
-@pytest.mark.parametrize("options", [{}, {"masked_outputs": "repeat"}, {"peepholes": True, "masked_outputs": "repeat"}])
-@pytest.mark.parametrize("learned", [False, True])
+@loop_over("options", [{}, {"masked_outputs": "repeat"}, {"peepholes": True, "masked_outputs": "repeat"}])
+@loop_over("learned", [False, True])
 def test_masking_in_two_places(rng, options, learned):
     layers = [
         Masking(0.0),

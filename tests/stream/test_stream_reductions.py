@@ -5,6 +5,7 @@ import pickle
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.core.activations import EXTRA_ACTIVATIONS
@@ -119,15 +120,15 @@ def assert_streams(model, x):
     assert compared >= x.shape[1]
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", layer_lists(np.float32))
+@loop_over("dtype", [np.float32, np.float64])
+@loop_over("name", layer_lists(np.float32))
 def test_after_every_push(name, dtype, rng):
     model = model_of(layer_lists(dtype)[name], rng)
     assert_streams(model, rng.normal(size=(3, 30, I)).astype(dtype))
 
 
-@pytest.mark.parametrize("reduction", [FinalState(), Step(-1), Pool("mean"), Pool("max")])
-@pytest.mark.parametrize("options", [{}, {"masked_outputs": "repeat"}])
+@loop_over("reduction", [FinalState(), Step(-1), Pool("mean"), Pool("max")])
+@loop_over("options", [{}, {"masked_outputs": "repeat"}])
 def test_masked_steps_are_skipped(reduction, options, rng):
     precision = {"dtype": np.float64}
     model = model_of([Masking(0.5), gc.LSTM(I, H, **options, **precision), LayerNorm(H, **precision), reduction], rng)
@@ -197,8 +198,8 @@ def pushed(stream, x):
     return np.array([stream.push(step).copy() for step in x])
 
 
-@pytest.mark.parametrize("batch", [None, 2])
-@pytest.mark.parametrize("name", STATEFUL)
+@loop_over("batch", [None, 2])
+@loop_over("name", STATEFUL)
 def test_state_copy_file_and_reload_keep_all_state(name, batch, rng, tmp_path):
     """Continue from a state, a copy and a file, and after reload_weights(); reset() clears everything."""
     model = model_of(STATEFUL[name](), rng)

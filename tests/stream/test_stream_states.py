@@ -8,13 +8,14 @@ import tracemalloc
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 from stream_models import MODELS, arrays, linear_model, same, width
 
 import glasscell as gc
 
 
-@pytest.mark.parametrize("batch", [None, 300])
-@pytest.mark.parametrize("name", MODELS)
+@loop_over("batch", [None, 300])
+@loop_over("name", MODELS)
 def test_a_push_allocates_no_array(name, batch):
     model = MODELS[name](H=600 if batch is None else 5)  # the arrays that matter then have 2400 bytes and more
     x = np.ones((width(model),) if batch is None else (batch, width(model)), np.float32)
@@ -127,7 +128,7 @@ def test_a_loaded_state_continues_the_saved_one(model, batch, rng, tmp_path):
     assert np.array_equal(expected, [other.push(step).copy() for step in x[4:]])
 
 
-@pytest.mark.parametrize("name", MODELS)
+@loop_over("name", MODELS)
 def test_a_batch_equals_separate_streams(name, rng):
     """Use float64: layer normalisation amplifies rounding errors with every step."""
     model = MODELS[name](dtype=np.float64)

@@ -66,7 +66,7 @@ def test_every_symbol_of_a_standard_layer_is_that_of_the_reference_cell(rng):
         dh, dc = back.dh_prev, back.dc_prev
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@loop_over("kind", KINDS)
 def test_outputs_loss_and_input_gradients_are_the_models(kind, rng):
     lstm, x, y, trace = traced(kind, rng)
     outputs, _, tape = lstm.forward(x)
@@ -78,7 +78,7 @@ def test_outputs_loss_and_input_gradients_are_the_models(kind, rng):
         np.testing.assert_allclose(trace.layer[0].d_x, dx, atol=1e-14)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@loop_over("kind", KINDS)
 def test_gradients_are_finite_differences(kind, rng):
     """Of the loss in its inputs; and d_z is what the slope of each activation makes of the gradient on its gate."""
     lstm, x, y, trace = traced(kind, rng)
@@ -293,7 +293,7 @@ def test_models_without_gates_on_the_tape_raise_an_error(rng):
         lstm.trace(rng.normal(size=(T, I)))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@loop_over("kind", KINDS)
 def test_a_saved_trace_is_loaded_unchanged(kind, rng, tmp_path):
     trace = traced(kind, rng, title="a <b>", input_names=["a", "b", "c"])[-1]
     trace.save(tmp_path / "trace.safetensors")

@@ -60,7 +60,7 @@ def test_both_sides_of_an_equation_are_equal(kind, t, rng):
     assert worked >= 15
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@loop_over("kind", KINDS)
 def test_values_equal_those_of_the_trace(kind, rng):
     trace = traced(kind, rng)
     layer, equations = trace.layer[0], trace.equations(3, 2)

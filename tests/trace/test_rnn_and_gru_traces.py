@@ -7,6 +7,7 @@ import re
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell import checkpoint
@@ -93,8 +94,8 @@ def check_backward(traced, kernel_gradient):
     np.testing.assert_allclose(traced.d_x, d_rows @ W[:, H:-1], atol=WITHIN)
 
 
-@pytest.mark.parametrize("stack", [{}, {"num_layers": 2, "bidirectional": True}], ids=["", "stack"])
-@pytest.mark.parametrize("cell", CELLS)
+@loop_over("stack", [{}, {"num_layers": 2, "bidirectional": True}], ids=["", "stack"])
+@loop_over("cell", CELLS)
 def test_every_quantity_satisfies_its_equation(cell, stack, rng):
     layer = layer_of(cell, rng, **stack)
     model = gc.Sequential([layer, gc.Linear(layer.output_size, 2, dtype=np.float64)], names=["cell", "head"])

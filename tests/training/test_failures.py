@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.core.losses import squared_error
@@ -119,8 +120,8 @@ def test_targets_of_a_whole_sequence_have_no_step():
     assert "the targets have inf at sequence 1 of the batch, feature 6; " in str(error_of(model, data))
 
 
-@pytest.mark.parametrize("name", model_of(learn_initial_state=True).parameters)
-@pytest.mark.parametrize("value", [np.nan, np.inf])
+@loop_over("name", model_of(learn_initial_state=True).parameters)
+@loop_over("value", [np.nan, np.inf])
 def test_each_weight_tensor(name, value):
     model = model_of(learn_initial_state=True)
     weights = model.parameters[name]

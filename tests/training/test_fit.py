@@ -4,6 +4,7 @@ import copy
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 import glasscell as gc
 from glasscell.core.buffers import BufferPool
@@ -296,8 +297,8 @@ def protocol_models():
     yield "masked ids", [gc.Embedding(5, 3, mask_zero=True, **sizes), gc.LSTM(3, 4, **sizes), gc.Linear(4, 2, **sizes)]
 
 
-@pytest.mark.parametrize(("name", "layers"), list(protocol_models()), ids=NAMES)
-@pytest.mark.parametrize("lengths", [None, [5, 2, 4]], ids=["whole", "ragged"])
+@loop_over(("name", "layers"), list(protocol_models()), ids=NAMES)
+@loop_over("lengths", [None, [5, 2, 4]], ids=["whole", "ragged"])
 def test_gradients_of_the_protocol_are_finite_differences(name, layers, lengths, rng):
     model = gc.Sequential(copy.deepcopy(layers))
     model.parameters.vector[:] = rng.normal(scale=0.5, size=model.parameters.vector.size)

@@ -27,8 +27,8 @@ def quiet(options):
     return {name: value for name, value in options.items() if name == "num_layers"}
 
 
-@pytest.mark.parametrize("name", NOISES)
-@pytest.mark.parametrize("tbptt_steps", [None, 3])
+@loop_over("name", NOISES)
+@loop_over("tbptt_steps", [None, 3])
 def test_training_draws_noise_from_its_seed(name, tbptt_steps):
     models = [model_of(**NOISES[name]) for _ in range(3)] + [model_of(**quiet(NOISES[name]))]
     histories = [

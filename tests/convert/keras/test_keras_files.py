@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.convert import keras as files
 from glasscell.layers import LSTM, FinalState, Step
@@ -142,7 +143,7 @@ def functional(keras, layers):
     return keras.Model(first, x)
 
 
-@pytest.mark.parametrize("seed", range(36))
+@loop_over("seed", range(36))
 def test_what_keras_saved_computes_the_same_and_so_does_what_is_written(seed, keras, tmp_path, rng):
     layers, symbols, pooled = drawn_layers(keras, rng)
     model = functional(keras, layers) if seed % 2 else keras.Sequential(layers)

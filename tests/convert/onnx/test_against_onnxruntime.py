@@ -26,6 +26,7 @@ where the text of the LSTM operator has z.
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.convert.onnx.operator import INPUTS, OUTPUTS
 
@@ -99,7 +100,7 @@ def draw_lengths(rng, T, N, kind):
     return {"none": None, "full": np.full(N, T, np.int32), "ragged": rng.integers(0, T + 1, N).astype(np.int32)}[kind]
 
 
-@pytest.mark.parametrize("trial", range(180))
+@loop_over("trial", range(180))
 def test_random_node(trial, rng, operands, model_of, run_glasscell, run_onnxruntime):
     direction, opset = DIRECTIONS[trial % 3], OPSETS[trial // 3 % 3]
     D = 2 if direction == "bidirectional" else 1
@@ -124,9 +125,9 @@ def test_random_node(trial, rng, operands, model_of, run_glasscell, run_onnxrunt
     assert_close(run_glasscell(model, inputs), run_onnxruntime(model, inputs), lengths)
 
 
-@pytest.mark.parametrize("activation", PARAMETERS)
-@pytest.mark.parametrize("role", range(3), ids=["f", "g", "h"])
-@pytest.mark.parametrize("explicit", [True, False], ids=["explicit", "default"])
+@loop_over("activation", PARAMETERS)
+@loop_over("role", range(3), ids=["f", "g", "h"])
+@loop_over("explicit", [True, False], ids=["explicit", "default"])
 def test_each_activation_in_each_role(
     activation, role, explicit, rng, operands, model_of, run_glasscell, run_onnxruntime
 ):

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.limits import MemoryBudget
 
@@ -142,7 +143,7 @@ def test_every_folded_operator_is_compared(folding):
     assert CASES.keys() | {"Constant"} == folding.FOLDED
 
 
-@pytest.mark.parametrize("op", CASES)
+@loop_over("op", CASES)
 def test_results_are_those_of_onnx_reference(op, onnx, folding, evaluate, rng):
     for opset in (version for version in OPSETS if onnx.defs.has(op, max_inclusive_version=version)):
         for _ in range(ROUNDS):

@@ -5,6 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.layers import (
     GRU,
@@ -76,8 +77,8 @@ def test_single_lstm_on_sequences_of_several_lengths(exporter, run, name, random
         np.testing.assert_allclose(runtime_output, glasscell_output, rtol=0, atol=ATOL)
 
 
-@pytest.mark.parametrize("with_lengths", [False, True])
-@pytest.mark.parametrize("name", [name for name in KINDS if name != "learned states"])
+@loop_over("with_lengths", [False, True])
+@loop_over("name", [name for name in KINDS if name != "learned states"])
 def test_single_lstm_with_initial_states(
     exporter, importer, run, name, with_lengths, randomize, draw_inputs, draw_states
 ):

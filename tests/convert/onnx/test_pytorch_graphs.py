@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 GOLDEN = Path(__file__).parents[3].parent / "shared" / "conformance" / "formats"
 ATOL = 1e-6  # float32
@@ -292,8 +293,8 @@ def assert_computes_the_same(model, torch, module, name, inputs):
             np.testing.assert_allclose(state, torch_state.numpy(), rtol=0, atol=ATOL)
 
 
-@pytest.mark.parametrize("sizes", ["fixed", "dynamic"])
-@pytest.mark.parametrize("name", MODULES)
+@loop_over("sizes", ["fixed", "dynamic"])
+@loop_over("name", MODULES)
 def test_export_has_equal_outputs(torch, importer, dynamic, tmp_path, name, sizes):
     if sizes == "dynamic":
         module, inputs, path = dynamic(name)

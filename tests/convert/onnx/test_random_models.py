@@ -7,6 +7,7 @@ tolerance. Errors count relative to max(1, |value|).
 
 import numpy as np
 import pytest
+from case_loops import loop_over
 
 from glasscell.layers import LSTM, Dropout, Embedding, FinalState, Function, Linear, Pool, Step, SwapHalves
 from glasscell.models import Sequential
@@ -136,8 +137,8 @@ def exportable_config(model):
     return config
 
 
-@pytest.mark.parametrize("with_lengths", [False, True])
-@pytest.mark.parametrize("trial", range(35))
+@loop_over("with_lengths", [False, True])
+@loop_over("trial", range(35))
 def test_random_models_are_equal_in_onnxruntime_and_reimported(
     exporter, importer, run, rng, trial, with_lengths, randomize, draw_inputs
 ):
@@ -155,8 +156,8 @@ def test_random_models_are_equal_in_onnxruntime_and_reimported(
     np.testing.assert_array_equal(reimported.parameters.vector, model.parameters.vector)
 
 
-@pytest.mark.parametrize("with_lengths", [False, True])
-@pytest.mark.parametrize("trial", range(20))
+@loop_over("with_lengths", [False, True])
+@loop_over("trial", range(20))
 def test_random_models_with_initial_states(
     exporter, importer, run, rng, trial, with_lengths, randomize, draw_inputs, draw_states
 ):

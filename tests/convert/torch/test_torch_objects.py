@@ -154,9 +154,9 @@ OTHER_OBJECTS = {
 }
 
 
-@pytest.mark.parametrize("legacy", FORMATS)
-@pytest.mark.parametrize("protocol", [2, 4])
-@pytest.mark.parametrize("kind", OTHER_OBJECTS)
+@loop_over("legacy", FORMATS)
+@loop_over("protocol", [2, 4])
+@loop_over("kind", OTHER_OBJECTS)
 def test_objects_beside_the_weights_do_not_hinder(kind, protocol, legacy, torch, file):
     weights = torch.nn.LSTM(1, 2).state_dict()
     content = {"state_dict": weights, "more": OTHER_OBJECTS[kind](torch), "lists": [defaultdict(list, a=[1])]}
