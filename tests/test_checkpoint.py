@@ -206,6 +206,13 @@ def test_no_file(path, tmp_path):
     assert str(tmp_path / path) in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["model-1.safetensors", "model-01.safetensors"])
+def test_no_file_in_the_folder_of_a_sweep(name, tmp_path, rng):
+    random_model(rng).save(tmp_path / name)
+    with pytest.raises(FileNotFoundError, match=f"no model at .*model.safetensors; did you mean .*{name}"):
+        CopyLSTM.load(tmp_path)
+
+
 def test_every_part_of_a_file_is_refused(tmp_path, rng):
     file = tmp_path / "m.safetensors"
     random_model(rng).save(file)

@@ -104,6 +104,7 @@ def load_as(kind: str, build: Callable[[dict[str, Any], dict[str, Array]], Loade
 
     found, config, weights = load(path)
     if found != kind:
+        check_single(path, found)
         raise ValueError(f"{path} holds a {found!r}; expected a {kind!r}")
     try:
         return build(config, weights)
@@ -202,11 +203,26 @@ def _read(file: str) -> "TensorFile":
     return content
 
 
+def check_single(path: StrPath, kind: str) -> None:
+    """Raise ValueError if a file of this kind holds several models, where one is needed."""
+    if kind in ("Ensemble", "ForecasterEnsemble"):
+        article = "an" if kind == "Ensemble" else "a"
+        raise ValueError(
+            f"{path} holds {article} {kind} of several models: save one of them by "
+            "glasscell.load(path).members[0].save(other_path)"
+        )
+
+
 def not_found(path: StrPath) -> FileNotFoundError:
-    """Return the error for a missing model; it names the file of this name with the suffix ``.safetensors``, if any."""
+    """Return the error for a missing model; it names a file that may be meant.
+
+    That is the file of this name with the suffix ``.safetensors``, or the first model in the folder of a sweep.
+    """
     file = os.fspath(path)
-    candidate = f"{file}.safetensors"
-    hint = f"; did you mean {candidate}?" if os.path.isfile(candidate) else ""  # noqa: PTH113
+    firsts = (file.replace(MODEL_FILE, f"model-{one}.safetensors") for one in ("1", "01", "001"))
+    candidates = [f"{file}.safetensors", *firsts]
+    existing = [candidate for candidate in candidates if os.path.isfile(candidate)]  # noqa: PTH113
+    hint = f"; did you mean {existing[0]}?" if existing else ""
     return FileNotFoundError(f"there is no model at {file}{hint}")
 
 

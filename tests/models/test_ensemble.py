@@ -189,8 +189,11 @@ def test_a_file_with_another_number_of_members_is_refused(tmp_path, classifiers)
     with pytest.raises(ValueError, match=r"members must be Sequential, .*, got 'Path'"):
         gc.Ensemble.from_weights({**config, "kind": "Path"}, weights)
     ensemble.save(tmp_path / "e.safetensors")
-    with pytest.raises(ValueError, match="holds an Ensemble of several models: save one"):
-        gc.convert.load(tmp_path / "e.safetensors")
+    for load in (gc.convert.load, gc.LanguageModel.load):
+        with pytest.raises(
+            ValueError, match=r"holds an Ensemble of several models: save one of them by glasscell\.load"
+        ):
+            load(tmp_path / "e.safetensors")
 
 
 def test_members_that_do_not_fit_together():

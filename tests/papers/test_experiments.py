@@ -1,6 +1,7 @@
 """Law: every experiment is complete, and a run of it over seeds becomes a result that can be read again."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -77,6 +78,13 @@ def test_a_quick_run_decides_nothing(fake):
     assert "| fake (quick) | 12 | best 2 | 1 | not decided |" in table([result])
 
 
+def test_a_quick_run_states_that_the_remark_is_of_the_full_run(fake):
+    remarked = replace(FAKE, remark="All learn.")
+    for quick, line in ((True, "- On the full run of docs/papers: All learn."), (False, "- All learn.")):
+        result = Reproduction.of(remarked, run_rows("fake", quick=quick, seeds=1), quick=quick, version="1")
+        assert line in section(result).splitlines()
+
+
 def test_rows_are_not_repeated(fake, tmp_path):
     file = tmp_path / "fake.jsonl"
     (one, two) = run_rows("fake", seeds=1, file=file)
@@ -93,7 +101,7 @@ def test_another_file_is_refused(content, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "nearest"), [("adding100", "adding-100"), ("Embeded-Reber", "embedded-reber"), ("", "embedded-reber")]
+    ("name", "nearest"), [("adding100", "adding-100"), ("Embeded-Reber", "embedded-reber"), ("copy", "vector-copy")]
 )
 def test_an_unknown_name_lists_the_nearest(name, nearest):
     with pytest.raises(ValueError, match=f"there is no experiment '{name}'; the nearest names are .*{nearest}"):
@@ -103,6 +111,12 @@ def test_an_unknown_name_lists_the_nearest(name, nearest):
 def test_a_name_is_a_text():
     with pytest.raises(TypeError, match="name must be a str, got an int"):
         find(3)
+
+
+@pytest.mark.parametrize("name", ["", "xyz"])
+def test_a_name_like_no_other_refers_to_the_list(name):
+    with pytest.raises(ValueError, match=f"there is no experiment '{name}'; `glasscell reproduce --list` prints all"):
+        find(name)
 
 
 def test_a_tiny_experiment_learns():

@@ -28,5 +28,6 @@ def test_the_blocks_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
         exec(compile(block, "docs/sweeps.md", "exec"), names)  # noqa: S102 - it is the test
     assert names["result"].is_complete  # type: ignore[attr-defined]
     assert not names["result"].failures  # type: ignore[attr-defined]
+    assert names["ensemble"].copy([1, 0, 1, 0]).tolist() == [1, 0, 1, 0]  # type: ignore[attr-defined]
     assert {"loss.png", "curves.png", "ensemble.safetensors"} <= {path.name for path in tmp_path.iterdir()}
     assert "| hidden_size | learning_rate | runs | loss | seconds |" in capsys.readouterr().out

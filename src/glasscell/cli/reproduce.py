@@ -37,9 +37,7 @@ def add_to(commands: _SubParsersAction[argparse.ArgumentParser]) -> None:
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--list", action="store_true", help="list all experiments")
     what.add_argument("--all", action="store_true", help="run all experiments whose data are there")
-    parser.add_argument(
-        "--quick", action="store_true", help="fewer seeds and smaller sizes, which decide no criterion (minutes each)"
-    )
+    parser.add_argument("--quick", action="store_true", help="fewer seeds and smaller sizes, which decide no criterion")
     parser.add_argument("--seeds", type=int, metavar="N", help="number of seeds (default: that of the experiment)")
     parser.add_argument("--data", type=path_argument, metavar="FOLDER", help="folder with the data that --list names")
     parser.add_argument(

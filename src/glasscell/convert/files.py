@@ -317,9 +317,7 @@ def _from_safetensors(
     if kind in ("RNN", "GRU"):
         layer: Any = layer_class(kind)
         return _sequential_of(layer.load(path))
-    if kind in ("Ensemble", "ForecasterEnsemble"):
-        article = "an" if kind == "Ensemble" else "a"
-        raise ValueError(f"{path} holds {article} {kind} of several models: save one, load(path).members[0].save()")
+    checkpoint.check_single(path, kind)
     if kind != "LSTM" and kind not in MODELS:
         raise ValueError(f"{path} holds a {kind!r}; known are {', '.join(['LSTM', *MODELS, 'RNN', 'GRU'])}")
     return LSTM.load(path) if kind == "LSTM" else model_class(kind).load(path)

@@ -164,7 +164,9 @@ def _check_layer(layer: Any, rule: OnlineLearner[Any]) -> str:
         cell, given, known = "", {}, set()
     if cell not in rule.cells:
         kinds = {"lstm": "an LSTM", "rnn": "an RNN", "gru": "a GRU"}
-        raise TypeError(f"layer must be {' or '.join(kinds[one] for one in rule.cells)}, got {type_name(layer)}")
+        *others, last = (kinds[one] for one in rule.cells)
+        expected = f"{', '.join(others)} or {last}" if others else last
+        raise TypeError(f"layer must be {expected}, got {type_name(layer)}")
     for name, value in given.items():
         if name not in known - rule.unsupported:
             raise ValueError(f"layer must have no {name}={value!r}: {label} does not support it")

@@ -23,19 +23,21 @@ This page is generated from docs/papers/*.json by `make papers-page`; each of th
     glasscell reproduce --list                     # all experiments
     glasscell reproduce adding-100                 # one: files in runs/papers
     glasscell reproduce --all --quick              # all, with fewer seeds and smaller sizes: 84 s on 2 cores
-    glasscell reproduce jsb-chorales --data FOLDER # the user's data: FOLDER/music/JSB_Chorales.npz
+    glasscell reproduce jsb-chorales --data FOLDER # your data: FOLDER/music/JSB_Chorales.npz
 
 Seeds are 0, 1, …; `--seeds N` sets their number, `--processes N` runs several at a time. The folder of `--out` (default
-`runs/papers`) gets NAME.jsonl with one row per training as it ends, NAME.json and NAME.md. After an interruption
-`--continue` keeps the rows and adds the others. The repository has no data: `--data` names a folder, in which `--list`
-states the files; `papers/music.py` describes those of music. A name that does not exist is an error that lists the
-nearest ones. The exit status is 1 if a criterion is missed or a training fails; quick runs decide no criterion.
+`runs/papers`) gets NAME.jsonl with one row per training as it ends, NAME.json and NAME.md; a quick run writes
+NAME-quick.jsonl and so on. After an interruption, repeat the command with `--continue`: it keeps the rows and adds the
+others. The repository has no data: `--data` names a folder, and `--list` prints which files it must contain;
+`src/glasscell/papers/music.py` describes those of music. A name that does not exist is an error that lists the nearest
+ones. The exit status is 1 if a criterion is missed or a training fails; quick runs decide no criterion.
 
 What is reproduced is the *claim* of a paper: which task is solved, and after about how much training. The set-up
 differs from that of the paper in the ways that each section states: the numbers do not show which method is better.
-Settings are those of the code in `papers/`, the same for all seeds. If they were chosen at all, it was on seeds from
-100, or for music by the validation loss; a section states exceptions. A missed criterion is in bold. `minutes` is the
-time of all seeds, one after the other, on a machine with other work; `processor minutes` is the time of the processor.
+Settings are those of the code in `src/glasscell/papers/`, the same for all seeds. If they were chosen at all, it was on
+seeds from 100, or for music by the validation loss; a section states exceptions. A missed criterion is in bold.
+`minutes` is the time of all seeds, one after the other, on a machine with other work; `processor minutes` is the time
+of the processor.
 """
 
 
@@ -59,7 +61,8 @@ def section(result: Reproduction) -> str:
     lines += [f"- Criterion: {result.criterion}. **{result.verdict.capitalize()}**."]
     lines += [f"- Quick run: {result.quick}."] if result.quick else []
     lines += [f"- {result.failures} of {len(result.rows)} trainings ended with an error."] if result.failures else []
-    lines += [f"- {result.remark}"] if result.remark else []
+    remark = f"On the full run of docs/papers: {result.remark}" if result.quick else result.remark
+    lines += [f"- {remark}"] if result.remark else []
     lines += ["- Differences from the paper:", *(f"  - {difference}" for difference in result.differences)]
     return "\n".join(lines) + "\n"
 

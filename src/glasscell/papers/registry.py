@@ -35,11 +35,16 @@ def find(name: str) -> Experiment:
     TypeError
         If the name is not a str.
     ValueError
-        If there is none; the message has the most similar names.
+        If there is none; the message has the most similar names, or says where all are.
     """
     if not isinstance(name, str):
         raise TypeError(f"name must be a str, got {type_name(name)}")
     if name not in EXPERIMENTS:
-        nearest = get_close_matches(name.lower(), EXPERIMENTS, n=3, cutoff=0.4) or list(EXPERIMENTS)[:3]
-        raise ValueError(f"there is no experiment {name!r:.80}; the nearest names are {', '.join(nearest)}")
+        nearest = get_close_matches(name.lower(), EXPERIMENTS, n=3, cutoff=0.4)
+        hint = (
+            f"the nearest names are {', '.join(nearest)}"
+            if nearest
+            else "`glasscell reproduce --list` prints all names"
+        )
+        raise ValueError(f"there is no experiment {name!r:.80}; {hint}")
     return EXPERIMENTS[name]

@@ -64,7 +64,13 @@ def difference(stored: Mapping[str, Any], current: Mapping[str, Any]) -> str:
 def other_environment(stored: Mapping[str, Any], current: Mapping[str, Any]) -> str:
     """Return how the environment differs from that of a checkpoint; empty if results have the same bits."""
     differences = value_differences("", stored.get("environment"), current["environment"])
-    return ", ".join(f"{name} {shortened(now)} instead of {shortened(before)}" for name, before, now in differences)
+    return ", ".join(_other_value(*difference) for difference in differences)
+
+
+def _other_value(name: str, before: Any, now: Any) -> str:
+    if name == "ranks":  # one process states no number
+        return f"{now or 1} {'ranks' if now else 'rank'} instead of {before or 1}"
+    return f"{name} {shortened(now)} instead of {shortened(before)}"
 
 
 def describe_environment(model: Any, batch_size: int) -> dict[str, Any]:

@@ -61,7 +61,9 @@ def test_another_number_of_ranks_goes_on_to_rounding(name, before, tmp_path):
     run(before, 11, callbacks=[stop_at_five], **options)
     with pytest.raises(ValueError, match=r"comm must have as many processes as the training of .*change_ranks=True"):
         run(after, 11, resume=True, **options)
-    with pytest.warns(CheckpointWarning, match="ranks"):
+    now = f"{after} ranks" if after else "1 rank"
+    told = f"goes on with {now} instead of {before or 1}: results agree"
+    with pytest.warns(CheckpointWarning, match=told):
         weights, _ = run(after, 11, resume=True, change_ranks=True, **options)
     np.testing.assert_allclose(weights, expected, rtol=0, atol=1e-12)
 
