@@ -119,7 +119,10 @@ def test_an_interrupt_names_the_rows_that_are_kept(monkeypatch, capsys):
 
     monkeypatch.setattr(registry, "EXPERIMENTS", {"one": replace(experiment("one"), train=interrupted)})
     assert main(["reproduce", "one"]) == 130
-    assert "interrupted; 1 row in runs/papers/one.jsonl; --continue goes on" in capsys.readouterr().err
+    assert (
+        "interrupted; 1 row in runs/papers/one.jsonl; to go on: the same command with --continue"
+        in capsys.readouterr().err
+    )
 
 
 def test_processes_run_the_trainings(tmp_path, monkeypatch):
@@ -209,7 +212,9 @@ def test_a_process_that_dies_is_one_line(monkeypatch, capsys):
     assert main(["reproduce", "two", "--processes", "2"]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("glasscell: the executor failed (BrokenExecutor: a process died); ")
-    assert error.endswith(("; 1 row in runs/papers/two.jsonl; --continue goes on", "; nothing is kept"))
+    assert error.endswith(
+        ("; 1 row in runs/papers/two.jsonl; to go on: the same command with --continue", "; nothing is kept")
+    )
 
 
 def test_processes_end_with_the_command_during_a_run():

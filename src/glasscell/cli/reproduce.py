@@ -175,7 +175,8 @@ def _executor(processes: int) -> AbstractContextManager[Any]:
 
 def _kept(result: SweepResult, file: Path) -> str:
     """Return what is kept, and how the experiment goes on."""
-    return f"{counted(len(result.rows), 'row')} in {file}; --continue goes on" if result.rows else "nothing is kept"
+    kept = f"{counted(len(result.rows), 'row')} in {file}; to go on: the same command with --continue"
+    return kept if result.rows else "nothing is kept"
 
 
 def escape_lines(text: str) -> str:

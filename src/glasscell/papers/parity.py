@@ -82,8 +82,9 @@ def outcome(rows: Sequence[Row]) -> Outcome:
     if not trials:
         return Outcome(text, met=False)
     mean = statistics.fmean(trials)
-    text += f" after {mean:,.0f} trials on average ({min(trials):,} to {max(trials):,}); at most {max(wrong)} of "
-    text += f"{rows[0]['scores']['tested']} wrong in the test"
+    most = f"at most {max(wrong)}" if max(wrong) else "none"
+    text += f" after {mean:,.0f} trials on average ({min(trials):,} to {max(trials):,})"
+    text += f"; {most} of {rows[0]['scores']['tested']} wrong in the test"
     return Outcome(text, len(trials) == len(rows) and LOWEST <= mean <= HIGHEST and not max(wrong))
 
 
