@@ -125,7 +125,7 @@ def _check_settings(name: str, plan: Plan) -> int:
     grid = Grid("", tuple(plan.seeds), {option: tuple(chosen) for option, chosen in plan.grid.items()})
     check_number(grid.number)
     for setting in grid.settings:
-        check_command(name, [*words_of(setting), f"--seed={plan.seeds[0]}", *plan.arguments])
+        check_command(name, [*words_of(setting, plan.names), f"--seed={plan.seeds[0]}", *plan.arguments])
     return grid.number
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from glasscell.cli.parser import Parser, add_ascii
+from glasscell.cli.parser import Parser, add_ascii, typed_name
 from glasscell.cli.sequence_options import option_of
 
 TRAININGS = {"copy": "copy", "text": "text train", "classify": "classify", "forecast": "forecast"}
@@ -36,11 +37,14 @@ class Plan(NamedTuple):
     grid : dict of str to list
         Values by name of an option: those with several values.
     seeds : range
+    names : dict of str to str
+        How these options are on the command line, which errors name.
     """
 
     arguments: list[str]
     grid: dict[str, list[Any]]
     seeds: range
+    names: dict[str, str]
 
 
 class _Recipient:
@@ -148,6 +152,7 @@ def plan_of(options: argparse.Namespace) -> Plan:
     arguments: list[str] = []
     grid: dict[str, list[Any]] = {}
     positional: list[str] = []
+    names: dict[str, str] = {}
     for action in options.actions:
         value = getattr(options, action.dest, None)
         if action.dest in OWN:
@@ -155,14 +160,15 @@ def plan_of(options: argparse.Namespace) -> Plan:
         if not action.option_strings:
             positional += [str(entry) for entry in (value if isinstance(value, list) else [value])]
         elif action.nargs == "+" and value is not None:
-            _check_different(action.dest, value)
+            name = typed_name(action.option_strings, options.arguments)
+            _check_different(name, value)
             if len(value) > 1:
-                grid[action.dest] = value
+                grid[action.dest], names[action.dest] = value, name
             else:
-                arguments.append(word(action.option_strings[0], value[0]))
+                arguments.append(word(name, value[0]))
         elif action.nargs != "+":
             arguments += _words(action, value)
-    return Plan([*arguments, *(["--", *positional] if positional else [])], grid, seeds_of(options))
+    return Plan([*arguments, *(["--", *positional] if positional else [])], grid, seeds_of(options), names)
 
 
 def seeds_of(options: argparse.Namespace) -> range:
@@ -170,10 +176,10 @@ def seeds_of(options: argparse.Namespace) -> range:
     return range(options.seed, options.seed + options.seeds)
 
 
-def _check_different(name: str, values: list[Any]) -> None:
+def _check_different(option: str, values: list[Any]) -> None:
     for k, value in enumerate(values):
         if value in values[:k]:
-            raise ValueError(f"{option_of(name)} must have different values, got {value} twice")
+            raise ValueError(f"{option} must have different values, got {value} twice")
 
 
 def word(option: str, value: Any) -> str:
@@ -190,6 +196,6 @@ def _words(action: argparse.Action, value: Any) -> Iterator[str]:
         yield option
 
 
-def words_of(setting: Mapping[str, Any]) -> list[str]:
-    """Return the options of a setting as words."""
-    return [word(option_of(name), value) for name, value in setting.items()]
+def words_of(setting: Mapping[str, Any], names: Mapping[str, str] = MappingProxyType({})) -> list[str]:
+    """Return the options of a setting as words, with other names of options if passed."""
+    return [word(names.get(name, option_of(name)), value) for name, value in setting.items()]
