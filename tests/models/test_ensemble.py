@@ -129,6 +129,14 @@ def test_underflow_is_ignored(kind, rng):
             assert np.isfinite(average(outputs, kind)).all()
 
 
+def test_a_logarithm_beyond_the_dtype_is_infinite():
+    logits = [np.array([3e38, -3e38], np.float32)] * 2
+    with np.errstate(all="raise"):
+        assert averaging.mean_as_outputs(logits, "classes").tolist() == [0, -np.inf]
+        infinite = [np.array([np.inf, -np.inf, 1e308])] * 2
+        assert averaging.mean_as_outputs(infinite, "bits").tolist() == [np.inf, -np.inf, 1e308]
+
+
 def test_outputs_of_infer_are_those_of_a_model_for_losses(classifiers, rng):
     x, y = rng.normal(size=(4, 5, 2)), np.array([0, 2, 1, 1])
     batch = gc.data.Batch(x, y)

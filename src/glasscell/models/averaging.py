@@ -55,13 +55,17 @@ def mean_as_outputs(outputs: Sequence[Array], kind: Outputs) -> Array:
         return mean(outputs, kind)
     _check_shapes(outputs)
     result: Array
-    with np.errstate(under="ignore"):
+    with np.errstate(under="ignore", over="ignore", divide="ignore"):  # the logarithm of a probability may be -∞
         logits = [entry.astype(np.float64) for entry in outputs]
         if kind == "classes":
-            result = reduce(np.logaddexp, map(_log_probabilities, logits)) - np.log(len(logits))
+            result = _log_sum([_log_probabilities(entry) for entry in logits]) - np.log(len(logits))
         else:
-            ones, zeros = ([-np.logaddexp(0, sign * entry) for entry in logits] for sign in (-1, 1))
-            result = reduce(np.logaddexp, ones) - reduce(np.logaddexp, zeros)
+            terms = [np.log1p(np.exp(-np.abs(entry))) for entry in logits]
+            ones, zeros = (
+                _log_sum([np.minimum(sign * entry, 0) - term for entry, term in zip(logits, terms, strict=True)])
+                for sign in (1, -1)
+            )
+            result = ones - zeros
         return result.astype(outputs[0].dtype)
 
 
@@ -80,6 +84,13 @@ def _probabilities(outputs: Array, kind: Outputs) -> Array:
 def _log_probabilities(logits: Array) -> Array:
     shifted, _, total = softmax_terms(logits)
     result: Array = shifted - np.log(total)
+    return result
+
+
+def _log_sum(logarithms: Sequence[Array]) -> Array:
+    """Return the logarithm of the sum over models of numbers, from theirs."""
+    largest = np.maximum(reduce(np.maximum, logarithms), np.finfo(np.float64).min)  # finite: -∞ + ∞ is NaN
+    result: Array = largest + np.log(sum(np.exp(entry - largest) for entry in logarithms))
     return result
 
 
