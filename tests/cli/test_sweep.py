@@ -202,6 +202,17 @@ def test_files_and_repeated_options_are_not_values(line, further, message, capsy
     assert Path("sweep/manifest.json").read_bytes() == before
 
 
+def test_several_files_of_an_option_belong_to_a_working_directory(monkeypatch, capsys, tmp_path):
+    Path("sweep").mkdir()
+    Manifest("sweep classify", ["rows.csv", "--label", "kind", "--test", "rows.csv", "s.csv"]).write(Path("sweep"))
+    began, folder = Path.cwd(), Path("sweep").resolve()
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert main(["sweep", "classify", "--resume", str(folder)]) == 2
+    message = f"--resume with several values of --test must be run in {began}"
+    assert capsys.readouterr().err == f"glasscell: {message}\n"
+
+
 def test_values_in_another_order_are_the_same(capsys, in_this_process):
     assert main(["sweep", *COPY, "--hidden-size", "3", "5", "--seeds", "1", "--processes", "1"]) == 0
     capsys.readouterr()

@@ -139,9 +139,13 @@ def _set_paths(options: argparse.Namespace, manifest: Manifest) -> None:
     """Relate relative paths to the working directory in which the run began."""
     if Path(manifest.folder) == Path.cwd():
         return
+    grid = _options_of_grid(options) if manifest.command.startswith(SWEEP) else ()
     for name in PATHS.get(manifest.command, []):
         value = getattr(options, name)
         if isinstance(value, list):
-            setattr(options, name, [str(Path(manifest.folder, path)) for path in value])
+            paths = [str(Path(manifest.folder, path)) for path in value]
+            if name in grid and len(value) > 1 and paths != value:  # they are in the rows as they were typed
+                raise ValueError(f"--resume with several values of --{name} must be run in {manifest.folder}")
+            setattr(options, name, paths)
         elif value is not None:
             setattr(options, name, Path(manifest.folder, value))
