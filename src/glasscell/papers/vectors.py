@@ -13,7 +13,7 @@ from glasscell.papers.experiment import Experiment, Outcome, Row, Scores, scores
 from glasscell.tasks import VectorCopy
 from glasscell.training import fit, schedules
 
-BATCH_SIZE, HIDDEN_SIZE, UPDATES, LEARNING_RATE = 32, 256, 20_000, 0.003
+BATCH_SIZE, HIDDEN_SIZE, UPDATES, LEARNING_RATE = 32, 512, 16_000, 0.002
 LENGTHS = (10, 20, 30, 50, 120)
 QUICK_MAX_LENGTH, QUICK_HIDDEN_SIZE, QUICK_UPDATES = 5, 64, 5_000
 
@@ -77,13 +77,14 @@ EXPERIMENTS = (
         criterion="at least 99 % of the bits right at length 20; fewer vectors right before the first wrong one at "
         "length 30, fewer still at 50 and at 120 (medians)",
         differences=(
-            f"One layer of {HIDDEN_SIZE} LSTM units with chrono initialisation, against three layers of 256.",
+            f"One layer of {HIDDEN_SIZE} LSTM units with chrono initialisation, 1.1 million weights, against three "
+            "layers of 256 and 1.35 million.",
             f"{UPDATES * BATCH_SIZE:,} sequences in batches of {BATCH_SIZE} with Adam and a decreasing learning rate, "
-            "against about a million with RMSProp.",
+            "against about a million with RMSProp. The number of units and the rate were chosen on seed 100.",
         ),
         train=train_vector_copy,
         outcome=outcome,
-        remark="The correct prefix shrinks above length 20 as in the paper; at length 20 more training is needed.",
+        remark="The correct prefix shrinks above length 20 as in the paper.",
         seeds=3,
         quick_seeds=1,
         quick=f"lengths 1 to {QUICK_MAX_LENGTH}, {QUICK_HIDDEN_SIZE} units, {QUICK_UPDATES:,} updates",
