@@ -22,7 +22,7 @@ This page is generated from docs/papers/*.json by `make papers-page`; each of th
 
     glasscell reproduce --list                     # all experiments
     glasscell reproduce adding-100                 # one: files in runs/papers
-    glasscell reproduce --all --quick              # all, with fewer seeds and smaller sizes: 84 s on 2 cores
+    glasscell reproduce --all --quick              # all, with fewer seeds and smaller sizes: 142 s on 2 cores
     glasscell reproduce jsb-chorales --data FOLDER # your data: FOLDER/music/JSB_Chorales.npz
 
 Seeds are 0, 1, …; `--seeds N` sets their number, `--processes N` runs several at a time. The folder of `--out` (default
