@@ -4,6 +4,7 @@ import copy
 import json
 import pickle
 import re
+import sys
 
 import numpy as np
 import pytest
@@ -134,3 +135,25 @@ def test_ids_that_are_none(ids, got):
         with pytest.raises(ValueError, match=rf"ids must be integers from 0 to V - 1 = 2, got {got}$"):
             vocabulary.decode(ids)
         assert vocabulary.decode([]) == ""
+
+
+def test_another_thread_sees_the_table_of_characters_whole_or_not_at_all():
+    vocabulary, complete = Vocabulary("abc"), Vocabulary("abc")
+    complete.lookup("a")
+    tables, previous = [], sys.gettrace()
+
+    def note_table(*_):
+        table = vocabulary._table
+        tables.append(None if table is None else table.copy())
+        return note_table
+
+    sys.settrace(note_table)
+    try:
+        vocabulary.lookup("b")
+    finally:
+        sys.settrace(previous)
+    assert len(tables) > 4
+    assert tables[0] is None
+    for table in tables:
+        if table is not None:
+            np.testing.assert_array_equal(table, complete._table)

@@ -182,8 +182,9 @@ class Vocabulary:
         """Return the ids of characters; that of the unknown symbol, or -1, for those outside the vocabulary."""
         if self._table is None:
             codes = [ord(symbol) for symbol in self.symbols]
-            self._table = np.full(max(codes) + 2, self._id_of_others, np.int32)
-            self._table[codes] = np.arange(len(codes))
+            table = np.full(max(codes) + 2, self._id_of_others, np.int32)
+            table[codes] = np.arange(len(codes))
+            self._table = table  # only when it is complete: another thread may read it
         if text.isascii():
             codes_of_text: Any = np.frombuffer(text.encode("ascii"), np.uint8)
         else:
