@@ -23,9 +23,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
+
+from mpiexec import find_mpiexec
 
 from glasscell.cli.run_manifest import Manifest
 from glasscell.training.checkpoint_files import checkpoint_names, read_checkpoint, read_manifest
@@ -73,7 +74,7 @@ class Bench:
 
     def start(self, words: str, token: str = "") -> subprocess.Popen[str]:
         """Start the command on all ranks."""
-        program = launcher()
+        program = find_mpiexec()
         libraries = [str(Path(program).resolve().parents[1] / "lib"), os.environ.get("LD_LIBRARY_PATH", "")]
         environment = os.environ | {"OPENBLAS_NUM_THREADS": "1", "LD_LIBRARY_PATH": ":".join(filter(None, libraries))}
         return subprocess.Popen(
@@ -188,18 +189,6 @@ class Bench:
             fault = f"other bits of {', '.join(different)}" if different else ""
         shutil.rmtree(self.run)
         return fault
-
-
-def launcher() -> str:
-    """Return mpiexec of the environment that has mpi4py, or of the system."""
-    package = find_spec("mpi4py")
-    if package is None or package.origin is None:
-        raise SystemExit("mpi4py is not installed: pip install 'glasscell[mpi]'")
-    program = Path(package.origin).parents[4] / "bin" / "mpiexec"
-    found = str(program) if program.exists() else shutil.which("mpiexec")
-    if found is None:
-        raise SystemExit("there is no mpiexec")
-    return found
 
 
 def ranks_of(token: str) -> Iterator[tuple[int, int]]:

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -26,11 +25,11 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from mpiexec import find_mpiexec
 
 import glasscell as gc
 from glasscell.training import ParallelTraining, Training, TrainingOptions
@@ -44,8 +43,6 @@ MACHINES = (2, 4, 8, 16, 32, 64)
 COSTS = Path(__file__).with_name("parallel_costs.json")
 TAG = 1
 PAUSE = 0.002  # seconds between two looks of a rank that waits
-
-
 WEIGHTS = 4 * H * (H + I + 1) + (H + 1) * O
 DOCS = Path(__file__).parents[1] / "docs" / "parallel.md"
 BEGIN, END = "<!-- costs: benchmarks/parallel.py -->", "<!-- end of the costs -->"
@@ -130,22 +127,13 @@ def contender(num_ranks: int) -> Iterator[Callable[[int], float]]:
 
 
 def launcher(num_ranks: int) -> list[str]:
-    """Return the words that start this number of ranks with the mpiexec of the environment; none for 0."""
-    if not num_ranks:
-        return []
-    package = find_spec("mpi4py")
-    if package is None or package.origin is None:
-        raise SystemExit("mpi4py is not installed: pip install 'glasscell[mpi]'")
-    program = Path(package.origin).parents[4] / "bin" / "mpiexec"
-    found = str(program) if program.exists() else shutil.which("mpiexec")
-    if found is None:
-        raise SystemExit("there is no mpiexec")
-    return [found, "-n", str(num_ranks)]
+    """Return the words that start this number of ranks; none for 0."""
+    return [find_mpiexec(), "-n", str(num_ranks)] if num_ranks else []
 
 
 def environment() -> dict[str, str]:
     """Return the variables of the processes: the MPI library of the environment is found, without any launcher's."""
-    libraries = [str(Path(launcher(1)[0]).resolve().parents[1] / "lib"), os.environ.get("LD_LIBRARY_PATH", "")]
+    libraries = [str(Path(find_mpiexec()).resolve().parents[1] / "lib"), os.environ.get("LD_LIBRARY_PATH", "")]
     return os.environ | {"LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries))}
 
 
